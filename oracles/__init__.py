@@ -1,0 +1,39 @@
+"""Oracles turn masks into values, and pay for each ablation once.
+
+The engines that load models (`oracles.features`) need the `text` extra and import
+torch only when they are used.
+"""
+
+from oracles.base import Masks, Oracle, Values, check_masks, fingerprint_of
+from oracles.errors import (
+    InputError,
+    InterruptedRun,
+    LedgerError,
+    MaskError,
+    ModelError,
+    OracleError,
+    OracleValueError,
+)
+from oracles.function import FunctionOracle
+from oracles.ledger import Ledger
+from oracles.run import Progress, Run, run
+
+__all__ = [
+    "FunctionOracle",
+    "InputError",
+    "InterruptedRun",
+    "Ledger",
+    "LedgerError",
+    "MaskError",
+    "Masks",
+    "ModelError",
+    "Oracle",
+    "OracleError",
+    "OracleValueError",
+    "Progress",
+    "Run",
+    "Values",
+    "check_masks",
+    "fingerprint_of",
+    "run",
+]

@@ -1,0 +1,90 @@
+"""The oracle protocol: a system seen as a set function over masks.
+
+A mask is a boolean row over the n players; **True means the player is kept**, False
+that it is ablated. The intact input is the row of all True.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oracles.errors import MaskError
+
+Masks = NDArray[np.bool_]
+"""Boolean array of shape (m, n): m masks over n players, True = kept."""
+
+Values = NDArray[np.float64]
+"""Float array of shape (m, k): k named outputs for each of m masks."""
+
+
+@runtime_checkable
+class Oracle(Protocol):
+    """A set function v: {0,1}^n -> R^k that costs something to evaluate.
+
+    Any object with these five members is an oracle; there is nothing to inherit. A
+    complete one:
+
+    >>> import numpy as np
+    >>> class Majority:
+    ...     players = ("a", "b", "c")
+    ...     outputs = ("majority",)
+    ...     fingerprint = "majority-of-3"
+    ...     description = {"kind": "example"}
+    ...     def evaluate(self, masks):
+    ...         return (masks.sum(axis=1, keepdims=True) >= 2).astype(float)
+    >>> isinstance(Majority(), Oracle)
+    True
+    """
+
+    @property
+    def players(self) -> Sequence[str]:
+        """Names of the n players, in mask order; need not be distinct."""
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """Names of the k outputs in column order; empty if they have no names."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of system, input and settings: equal only if v is the same v."""
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """What is being explained, as JSON-ready data for records and reports.
+
+        Feature oracles give `text` and `spans` (one [start, end) pair of character
+        offsets per player), which the report uses to draw the text.
+        """
+
+    def evaluate(self, masks: Masks) -> Values:
+        """Values of shape (m, k) for masks of shape (m, n); each row is paid for."""
+
+
+def check_masks(masks: Masks, num_players: int) -> Masks:
+    """Return `masks` if it is a boolean (m, num_players) array.
+
+    Raises:
+        MaskError: wrong type, number of dimensions, or number of columns.
+    """
+    masks = np.asarray(masks)
+    if masks.dtype != np.bool_:
+        raise MaskError(
+            f"masks have dtype {masks.dtype}; masks are boolean, True = kept. "
+            "Convert with masks.astype(bool)."
+        )
+    if masks.ndim != 2 or masks.shape[1] != num_players:
+        raise MaskError(
+            f"masks have shape {masks.shape}; expected (m, {num_players}), one column "
+            "for each player."
+        )
+    return masks
+
+
+def fingerprint_of(description: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of JSON-ready data, independent of key order."""
+    canonical = json.dumps(description, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

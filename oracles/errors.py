@@ -1,0 +1,61 @@
+"""What can go wrong while asking a system for its values.
+
+    OracleError
+    ├── MaskError          masks of the wrong type or shape           (ValueError)
+    ├── OracleValueError   values that are not finite or misshapen    (ValueError)
+    ├── InputError         a text, segment or target that cannot be   (ValueError)
+    ├── ModelError         a model that cannot be found or loaded     (ValueError)
+    └── LedgerError        a file that is not a usable ledger         (OSError)
+    InterruptedRun         Ctrl-C during a run            (KeyboardInterrupt)
+
+Each message says what was given, what is allowed and what to do about it.
+"""
+
+from pathlib import Path
+
+
+class OracleError(Exception):
+    """Root of every error raised by the `oracles` package."""
+
+
+class MaskError(OracleError, ValueError):
+    """Masks are not a boolean (m, n) array for this oracle's n players."""
+
+
+class OracleValueError(OracleError, ValueError):
+    """An oracle returned values that are not finite or have the wrong shape."""
+
+
+class InputError(OracleError, ValueError):
+    """The text, its segments or the target asked for cannot be explained."""
+
+
+class ModelError(OracleError, ValueError):
+    """A model could not be found, reached or loaded."""
+
+
+class LedgerError(OracleError, OSError):
+    """A ledger file is corrupt, foreign or cannot be written."""
+
+
+class InterruptedRun(KeyboardInterrupt):
+    """A run was stopped by the user; says what was kept.
+
+    Attributes:
+        done: distinct ablations known when the run stopped.
+        total: distinct ablations the run wanted.
+        ledger_path: where they are kept, or None if nothing keeps them.
+    """
+
+    def __init__(self, done: int, total: int, ledger_path: Path | None) -> None:
+        self.done = done
+        self.total = total
+        self.ledger_path = ledger_path
+        if ledger_path is None:
+            kept = "nothing was kept: pass a ledger to keep ablations across runs"
+        else:
+            kept = (
+                f"{done} are kept in {ledger_path}; "
+                "the same call goes on from there and pays only for the rest"
+            )
+        super().__init__(f"Stopped after {done} of {total} ablations; {kept}.")

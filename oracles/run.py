@@ -1,0 +1,155 @@
+"""The runner: asks an oracle for the values of masks, and pays for each mask once."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from oracles.base import Masks, Oracle, Values, check_masks
+from oracles.errors import InputError, InterruptedRun, OracleValueError
+from oracles.ledger import Ledger
+
+BATCH_SIZE = 128
+"""Masks given to the oracle, and committed to the ledger, at a time."""
+
+Progress = Callable[[int, int], None]
+"""Called as progress(done, total) after every batch, in distinct ablations."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came back from one run.
+
+    Attributes:
+        values: shape (m, k), one row for each mask asked for, duplicates included.
+        spent: distinct ablations among the masks asked for.
+        paid: distinct ablations evaluated now; the rest came from the ledger.
+        seconds: wall-clock time of the run.
+    """
+
+    values: Values
+    spent: int
+    paid: int
+    seconds: float
+
+
+def run(
+    oracle: Oracle,
+    masks: Masks,
+    *,
+    ledger: Ledger | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Evaluate an oracle on masks, each distinct mask at most once.
+
+    Batches are cut from the distinct masks in order of first appearance, before what
+    the ledger knows is taken out: a run that was killed and started again asks the
+    oracle for the very batches it had left, and so ends with the same values.
+
+    Args:
+        oracle: the system to ask.
+        masks: shape (m, n); duplicates are asked for once.
+        ledger: where values are looked up first and committed before use.
+        progress: told how many distinct ablations are known, after every batch.
+
+    Raises:
+        MaskError: masks are not boolean (m, n).
+        InputError: a ledger is given for an oracle without a fingerprint.
+        OracleValueError: the oracle's values are not finite or have a wrong shape.
+        LedgerError: the ledger cannot be read or written.
+        InterruptedRun: Ctrl-C; what the ledger has is kept.
+    """
+    started = time.perf_counter()
+    masks = check_masks(masks, len(oracle.players))
+    if ledger is not None and not oracle.fingerprint:
+        raise InputError(
+            "a ledger needs an oracle with a fingerprint, and a plain callable has "
+            "none. Pass oracles.FunctionOracle(function, players, fingerprint=...) "
+            "with a text that names this function, its data and its settings."
+        )
+    distinct, inverse = _distinct(masks)
+    known = {} if ledger is None else ledger.read(oracle.fingerprint, distinct)
+    paid = len(distinct) - len(known)
+    try:
+        for rows in _batches(len(distinct)):
+            if progress is not None:
+                progress(len(known), len(distinct))
+            missing = np.array([row for row in rows if row not in known], dtype=int)
+            if len(missing):
+                batch = distinct[missing]
+                values = check_values(oracle.evaluate(batch), batch, oracle)
+                _check_same_width(values, known)
+                if ledger is not None:
+                    ledger.write(oracle.fingerprint, batch, values)
+                known.update(zip(missing.tolist(), values, strict=True))
+    except KeyboardInterrupt:
+        path = None if ledger is None else ledger.path
+        raise InterruptedRun(len(known), len(distinct), path) from None
+    if progress is not None:
+        progress(len(distinct), len(distinct))
+    values = np.stack([known[row] for row in range(len(distinct))])[inverse]
+    return Run(values, len(distinct), paid, time.perf_counter() - started)
+
+
+def _distinct(masks: Masks) -> tuple[Masks, np.ndarray]:
+    """Distinct rows in order of first appearance; each row's place among them."""
+    packed = np.packbits(masks, axis=1)
+    _, first, inverse = np.unique(
+        packed, axis=0, return_index=True, return_inverse=True
+    )
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return masks[first[order]], rank[inverse.ravel()]
+
+
+def _batches(count: int) -> list[range]:
+    return [
+        range(start, min(start + BATCH_SIZE, count))
+        for start in range(0, count, BATCH_SIZE)
+    ]
+
+
+def check_values(values: Values, masks: Masks, oracle: Oracle) -> Values:
+    """Return `values` if they are finite and of shape (m, k) for these masks.
+
+    Raises:
+        OracleValueError: wrong shape, or values that are not finite; names the masks.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    width = len(oracle.outputs) or (values.shape[1] if values.ndim == 2 else 1)
+    if values.shape != (len(masks), width) or width == 0:
+        raise OracleValueError(
+            f"the oracle returned values of shape {values.shape} for {len(masks)} "
+            f"masks; expected ({len(masks)}, {width}), one row for each mask and one "
+            "column for each output."
+        )
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        raise OracleValueError(_name_bad_masks(values[bad], masks[bad], oracle))
+    return values
+
+
+def _check_same_width(values: Values, known: dict[int, np.ndarray]) -> None:
+    width = len(next(iter(known.values()), values[0]))
+    if values.shape[1] != width:
+        raise OracleValueError(
+            f"the oracle returned {values.shape[1]} outputs after batches with {width}."
+            " Every mask needs the same outputs."
+        )
+
+
+def _name_bad_masks(values: Values, masks: Masks, oracle: Oracle) -> str:
+    shown = []
+    for value, mask in list(zip(values, masks, strict=True))[:3]:
+        removed = np.flatnonzero(~mask)
+        names = ", ".join(f"{i} ({oracle.players[i]!r})" for i in removed[:8])
+        more = f" and {len(removed) - 8} more" if len(removed) > 8 else ""
+        shown.append(f"{value.tolist()} with players removed: {names or 'none'}{more}")
+    return (
+        f"the oracle returned values that are not finite for {len(masks)} masks: "
+        + "; ".join(shown)
+        + ". Values must be finite for every mask, the empty one included; earlier "
+        "batches are kept if a ledger was given."
+    )

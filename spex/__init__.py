@@ -1,0 +1,37 @@
+"""spex: which parts of a system act together to make a model do what it did."""
+
+from spex.errors import (
+    BudgetError,
+    InteractionIndexError,
+    MethodError,
+    OutputError,
+    ResultError,
+    SpexError,
+    SupportError,
+)
+from spex.explain import explain
+from spex.explanation import Explanation, Interaction, Provenance, Status, load
+from spex.faithfulness import Faithfulness
+from spex.method import Method, Plan, Recovery
+from spex.spectrum import SparseFourier
+
+__all__ = [
+    "BudgetError",
+    "Explanation",
+    "Faithfulness",
+    "Interaction",
+    "InteractionIndexError",
+    "Method",
+    "MethodError",
+    "OutputError",
+    "Plan",
+    "Provenance",
+    "Recovery",
+    "ResultError",
+    "SparseFourier",
+    "SpexError",
+    "Status",
+    "SupportError",
+    "explain",
+    "load",
+]

@@ -1,0 +1,333 @@
+"""The explanation: a recovered spectrum with names, intervals and provenance."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from oracles import Masks
+from spex.errors import InteractionIndexError, ResultError
+from spex.faithfulness import LEVEL, Faithfulness
+from spex.files import read_json, write_text
+from spex.indices import convert, find_index
+from spex.spectrum import SparseFourier, Support, as_dict
+
+SCHEMA = "spex.explanation"
+SCHEMA_VERSION = 1
+FAITHFUL_R2 = 0.8
+POOR_R2 = 0.5
+
+
+class Status(Enum):
+    """How far the explanation can be trusted; the value is the advice."""
+
+    EXACT = "Exact: every mask was ablated, so nothing is estimated."
+    FAITHFUL = "Faithful: the interactions below explain most of the variation."
+    PARTIAL = (
+        "Partly faithful: read the strongest interactions only, and raise the budget "
+        "for the rest."
+    )
+    POOR = (
+        "Not faithful: less than half of the model's variation is explained. Do not "
+        "rely on this; raise the budget or use coarser segments."
+    )
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """One set of players and what it does together.
+
+    Attributes:
+        players: indices, increasing.
+        names: the players' names.
+        value: in units of the output, as the index defines it.
+        low, high: interval of nominal coverage `faithfulness.LEVEL`.
+        share: the part of the surrogate's variance its Fourier coefficient carries.
+    """
+
+    players: Support
+    names: tuple[str, ...]
+    value: float
+    low: float
+    high: float
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """How an explanation came about, enough to repeat it.
+
+    Attributes:
+        method: the method's name.
+        reason: why that method, and what it chose on the way.
+        budget: distinct ablations allowed.
+        spent: distinct ablations used, known ones included.
+        paid: of those, evaluated in this run; the rest came from the ledger.
+        seed: of the design and of the recovery.
+        max_order: largest interaction asked for.
+        ablation_seconds, recovery_seconds: wall-clock time of the two steps.
+        subject: the oracle's description.
+        versions: of the packages that matter.
+    """
+
+    method: str
+    reason: str
+    budget: int
+    spent: int
+    paid: int
+    seed: int
+    max_order: int
+    ablation_seconds: float
+    recovery_seconds: float
+    subject: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Explanation:
+    """Which players act together, and how well that accounts for the system.
+
+    Attributes:
+        players: n names.
+        outputs: k names.
+        fourier: the surrogate's spectrum.
+        standard_errors: of the coefficients, (terms, k); zero where exact.
+        faithfulness: R^2 on held-out uniform masks, with an interval.
+        intact: measured values with every player kept, (k,).
+        provenance: how it came about.
+    """
+
+    players: tuple[str, ...]
+    outputs: tuple[str, ...]
+    fourier: SparseFourier
+    standard_errors: NDArray[np.float64]
+    faithfulness: Faithfulness
+    intact: NDArray[np.float64]
+    provenance: Provenance
+
+    @property
+    def spent(self) -> int:
+        """Distinct ablations used."""
+        return self.provenance.spent
+
+    @property
+    def status(self) -> Status:
+        """How far to trust it; `status.value` says so in a sentence."""
+        if self.faithfulness.num_masks == 0:
+            return Status.EXACT
+        if self.faithfulness >= FAITHFUL_R2:
+            return Status.FAITHFUL
+        return Status.PARTIAL if self.faithfulness >= POOR_R2 else Status.POOR
+
+    def predict(self, masks: Masks) -> NDArray[np.float64]:
+        """Surrogate values: (m,) if there is one output, else (m, k).
+
+        Raises:
+            MaskError: masks are not boolean (m, n).
+        """
+        values = self.fourier(masks)
+        return values[:, 0] if values.shape[1] == 1 else values
+
+    def index(
+        self, name: str, order: int | None = None
+    ) -> dict[Support, float | NDArray[np.float64]]:
+        """An interaction index in closed form: {players: value}, (k,) arrays if k > 1.
+
+        Args:
+            name: "Fourier" or a key of `spex.indices.INDICES` ("SV", "BV", "SII",
+                "BII", "k-SII", "STII", "FSII", "FBII", "Moebius").
+            order: the largest set; by default 1 for values, 2 for interactions, and
+                all there are for "Fourier" and "Moebius". Sets not listed are 0.
+
+        Raises:
+            InteractionIndexError: unknown name, or an order it is not defined for.
+        """
+        sets, values, _ = self._index_table(name, order)
+        return as_dict(sets, values)
+
+    def _index_table(
+        self, name: str, order: int | None
+    ) -> tuple[Sequence[Support], NDArray[np.float64], NDArray[np.float64]]:
+        highest = max(map(len, self.fourier.supports), default=1)
+        if name == "Fourier":
+            order = highest if order is None else order
+            kept = [r for r, s in enumerate(self.fourier.supports) if len(s) <= order]
+            sets = [self.fourier.supports[r] for r in kept]
+            errors = self.standard_errors[kept]
+            return sets, self.fourier.coefficients[kept], errors
+        if order is None:
+            order = self._default_order(name, highest)
+        variances = self.standard_errors**2
+        sets, values, variances = convert(self.fourier, name, order, variances)
+        return sets, values, np.sqrt(variances)
+
+    def _default_order(self, name: str, highest: int) -> int:
+        if name in ("Moebius", "BII"):
+            return max(1, highest)
+        return find_index(name, 1).max_order or 2
+
+    def top(
+        self,
+        count: int = 10,
+        index: str = "Fourier",
+        order: int | None = None,
+        output: int = 0,
+    ) -> list[Interaction]:
+        """The strongest interactions, strongest first; the empty set left out.
+
+        "Fourier" and "BII" are two readings of one coefficient, BII(S) =
+        (-2)^|S| F(S), and both are ranked by |F(S)|: its square is the share of
+        variance, which compares sets of different sizes. Other indices are ranked by
+        |value|.
+
+        Args:
+            count: how many.
+            index: "Fourier" or a key of `spex.indices.INDICES`.
+            order: the largest set considered; the index's default if omitted.
+            output: which of the k outputs.
+
+        Raises:
+            InteractionIndexError: unknown index or output.
+        """
+        if not 0 <= output < len(self.outputs):
+            raise InteractionIndexError(
+                f"output={output} does not exist; there are {len(self.outputs)}: "
+                f"{', '.join(self.outputs)}."
+            )
+        sets, values, errors = self._index_table(index, order)
+        width = norm.ppf((1 + LEVEL) / 2)
+        shares = self._shares(output)
+        found = [
+            Interaction(
+                players=players,
+                names=tuple(self.players[i] for i in players),
+                value=float(value),
+                low=float(value - width * error),
+                high=float(value + width * error),
+                share=shares.get(players, 0.0),
+            )
+            for players, value, error in zip(
+                sets, values[:, output], errors[:, output], strict=True
+            )
+            if players
+        ]
+        if index in ("Fourier", "BII"):
+            found.sort(key=lambda i: (-i.share, i.players))
+        else:
+            found.sort(key=lambda i: (-abs(i.value), i.players))
+        return found[:count]
+
+    def _shares(self, output: int) -> dict[Support, float]:
+        """Each support's part of the surrogate's variance."""
+        energy = self.fourier.coefficients[:, output] ** 2
+        variance = self.fourier.energy_by_order()[1:, output].sum() or 1.0
+        return dict(
+            zip(self.fourier.supports, (energy / variance).tolist(), strict=True)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON-ready data, with a schema version."""
+        return {
+            "schema": SCHEMA,
+            "version": SCHEMA_VERSION,
+            "players": list(self.players),
+            "outputs": list(self.outputs),
+            "fourier": {
+                "supports": [list(support) for support in self.fourier.supports],
+                "coefficients": self.fourier.coefficients.tolist(),
+                "standard_errors": self.standard_errors.tolist(),
+            },
+            "faithfulness": {
+                "low": self.faithfulness.low,
+                "high": self.faithfulness.high,
+                "per_output": list(self.faithfulness.per_output),
+                "num_masks": self.faithfulness.num_masks,
+            },
+            "intact": self.intact.tolist(),
+            "provenance": asdict(self.provenance),
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write it as JSON; `spex.load` reads it back.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        write_text(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False))
+
+    def to_html(self, path: str | Path) -> None:
+        """Write a self-contained page that needs no network.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        from spex.report.html import render_html  # the page needs it, a fit does not
+
+        write_text(path, render_html(self))
+
+    def _repr_html_(self) -> str:
+        from spex.report.html import render_cell
+
+        return render_cell(self)
+
+    def __repr__(self) -> str:
+        f = self.faithfulness
+        return (
+            f"<Explanation of {len(self.players)} players: "
+            f"{len(self.fourier.supports)} terms, R^2 {f:.3f} "
+            f"[{f.low:.3f}, {f.high:.3f}], {self.spent} ablations, "
+            f"{self.provenance.method}>"
+        )
+
+
+def load(path: str | Path) -> Explanation:
+    """Read an explanation saved by `Explanation.save`.
+
+    Raises:
+        ResultError: not such a file, or of a version this one does not read.
+    """
+    data = read_json(path)
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise ResultError(
+            f"{path} is not a saved explanation. Write one with Explanation.save or "
+            "`spex explain --json`."
+        )
+    if data.get("version") != SCHEMA_VERSION:
+        raise ResultError(
+            f"{path} has schema version {data.get('version')}; this version of spex "
+            f"reads {SCHEMA_VERSION}. Upgrade spex, or explain again."
+        )
+    try:
+        return _from_json(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultError(
+            f"{path} is a damaged explanation ({type(error).__name__}: {error}). "
+            "Explain again; a ledger makes that free."
+        ) from error
+
+
+def _from_json(data: Mapping[str, Any]) -> Explanation:
+    fourier, fit = data["fourier"], data["faithfulness"]
+    shape = (len(fourier["supports"]), len(data["outputs"]))
+    spectrum = SparseFourier.from_terms(
+        len(data["players"]),
+        [tuple(support) for support in fourier["supports"]],
+        np.array(fourier["coefficients"], dtype=float).reshape(shape),
+    )
+    return Explanation(
+        players=tuple(data["players"]),
+        outputs=tuple(data["outputs"]),
+        fourier=spectrum,
+        standard_errors=np.array(fourier["standard_errors"], float).reshape(shape),
+        faithfulness=Faithfulness(
+            fit["low"], fit["high"], tuple(fit["per_output"]), fit["num_masks"]
+        ),
+        intact=np.array(data["intact"], dtype=float),
+        provenance=Provenance(**data["provenance"]),
+    )

@@ -1,0 +1,94 @@
+"""Faithfulness: how much of the model's variation the surrogate explains.
+
+    R^2 = 1 - sum (v(x) - vhat(x))^2 / sum (v(x) - vbar)^2
+
+over uniform random masks x that vhat was not fitted to.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from oracles import Values
+
+LEVEL = 0.9
+"""Nominal coverage of every interval the product reports."""
+
+
+class Faithfulness(float):
+    """An R^2 with an interval; it is a float, so compare and format it as one.
+
+    Attributes:
+        low, high: interval of nominal coverage `LEVEL`.
+        per_output: R^2 of each output; the number itself is their mean.
+        num_masks: held-out masks it was estimated on; 0 if the spectrum is exact.
+    """
+
+    low: float
+    high: float
+    per_output: tuple[float, ...]
+    num_masks: int
+
+    def __new__(
+        cls, low: float, high: float, per_output: tuple[float, ...], num_masks: int
+    ) -> "Faithfulness":
+        self = super().__new__(cls, float(np.mean(per_output)))
+        self.low, self.high = low, high
+        self.per_output, self.num_masks = per_output, num_masks
+        return self
+
+    def __repr__(self) -> str:
+        return f"Faithfulness({self:.3f}, low={self.low:.3f}, high={self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class _Ratio:
+    """1 - R^2 of each output, and each row's relative influence on it."""
+
+    unexplained: NDArray[np.float64]
+    influence: NDArray[np.float64]
+
+
+def r_squared(values: Values, predictions: Values) -> NDArray[np.float64]:
+    """R^2 of each output, shape (k,).
+
+    An output that does not vary has R^2 1 if it is predicted to rounding, else 0.
+    """
+    return 1 - _unexplained(values, predictions).unexplained
+
+
+def estimate_faithfulness(values: Values, predictions: Values) -> Faithfulness:
+    """Mean R^2 over outputs with an interval, from held-out predictions (m, k).
+
+    The interval is symmetric for log(1 - R^2), a log ratio of two means, whose
+    standard error comes from the rows' influence (delta method).
+    """
+    ratio = _unexplained(values, predictions)
+    total = float(ratio.unexplained.mean())
+    if total <= 0:
+        return exact_faithfulness(values.shape[1])
+    influence = (ratio.influence * ratio.unexplained).mean(axis=1) / total
+    spread = influence.std() / np.sqrt(len(values)) * norm.ppf((1 + LEVEL) / 2)
+    low, high = 1 - total * np.exp([spread, -spread])
+    per_output = tuple((1 - ratio.unexplained).tolist())
+    return Faithfulness(float(low), float(high), per_output, len(values))
+
+
+def exact_faithfulness(num_outputs: int) -> Faithfulness:
+    """R^2 = 1: the spectrum is the whole value function."""
+    return Faithfulness(1.0, 1.0, (1.0,) * num_outputs, 0)
+
+
+def _unexplained(values: Values, predictions: Values) -> _Ratio:
+    squares = (values - values.mean(axis=0)) ** 2
+    errors = (values - predictions) ** 2
+    rounding = (1e-9 * np.abs(values).max(axis=0)) ** 2
+    constant = squares.mean(axis=0) <= rounding
+    predicted = errors.mean(axis=0) <= rounding
+    variance = np.where(constant, 1.0, squares.mean(axis=0))
+    mean_error = np.where(predicted, 1.0, errors.mean(axis=0))
+    unexplained = np.where(constant, ~predicted, errors.mean(axis=0) / variance)
+    influence = errors / mean_error - squares / variance
+    return _Ratio(unexplained, np.where(constant | predicted, 0.0, influence))

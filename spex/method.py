@@ -1,0 +1,69 @@
+"""The interface of a recovery method: plan masks, then recover a spectrum.
+
+Both steps are pure; between them lie the ledger, the oracle and its workers, so
+resuming, distributing and replaying a run need nothing from the method.
+"""
+
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oracles import Masks, Values
+from spex.spectrum import SparseFourier
+
+
+class Plan(Protocol):
+    """Which masks are to be ablated, with whatever structure the decoder needs."""
+
+    @property
+    def masks(self) -> Masks:
+        """Shape (m, n); its distinct rows number at most the budget."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recovery:
+    """What a method makes of the values.
+
+    Attributes:
+        fourier: the surrogate's spectrum.
+        standard_errors: of its coefficients, (terms, k).
+        held_out: rows of the plan's masks that are uniform over all masks and that
+            `held_out_predictions` were not fitted to.
+        held_out_predictions: shape (len(held_out), k). Both are empty if every mask
+            was ablated and the spectrum is exact.
+        reason: what the method chose and why, as a sentence for the user.
+    """
+
+    fourier: SparseFourier
+    standard_errors: NDArray[np.float64]
+    held_out: NDArray[np.int64]
+    held_out_predictions: NDArray[np.float64]
+    reason: str
+
+
+PlanT = TypeVar("PlanT", bound=Plan)
+
+
+class Method(Protocol, Generic[PlanT]):
+    """A way to recover a spectrum from few ablations.
+
+    Registered under a name in the entry-point group `spex.methods` it can be chosen by
+    that name; `factory(max_order=...)` makes one.
+    """
+
+    def min_budget(self, num_players: int) -> int:
+        """The smallest budget `plan` accepts."""
+
+    def plan(self, num_players: int, budget: int, rng: np.random.Generator) -> PlanT:
+        """Masks to ablate: at most `budget` distinct rows, the intact one first.
+
+        Raises:
+            BudgetError: the budget is below `min_budget(num_players)`.
+        """
+
+    def recover(
+        self, plan: PlanT, values: Values, rng: np.random.Generator
+    ) -> Recovery:
+        """The spectrum from the values (m, k) of the plan's masks, row by row."""

@@ -1,0 +1,98 @@
+"""Methods by name, and the choice of one.
+
+A method is registered as an entry point of the group `spex.methods`, so that other
+packages can add theirs; proxyspex is one of them.
+"""
+
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from math import ceil, log2
+from typing import Any
+
+from spex.errors import BudgetError, MethodError
+from spex.exact import Exact
+from spex.method import Method
+
+GROUP = "spex.methods"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method, its name, and why it was chosen."""
+
+    method: Method[Any]
+    name: str
+    reason: str
+
+
+def choose(
+    method: str | Method[Any], num_players: int, budget: int, max_order: int
+) -> Choice:
+    """The method to use for this many players and ablations.
+
+    All 2^n masks within the budget make any named method exact. "auto" otherwise takes
+    proxyspex, which needs the fewest ablations, where it can be used.
+
+    Raises:
+        MethodError: no method of that name, or an object that is not a method.
+        BudgetError: the budget is below what the method can use.
+    """
+    if max_order < 1:
+        raise MethodError(f"max_order={max_order} must be at least 1.")
+    if not isinstance(method, str):
+        return Choice(_checked(method), type(method).__name__, "given by the caller")
+    names = method_names()
+    if method not in ("auto", *names):
+        raise MethodError(
+            f"method={method!r} is not known. Choose from auto, {', '.join(names)}."
+        )
+    if method != "exact" and num_players < 63 and 2**num_players <= budget:
+        asked = "" if method == "auto" else f" instead of {method}"
+        reason = f"all 2^{num_players} masks fit in the budget"
+        return Choice(Exact(), "exact", reason + asked)
+    name = "proxyspex" if method == "auto" else method
+    reason = "the most faithful for this budget" if method == "auto" else "asked for"
+    chosen = _checked(_load(name, max_order))
+    needed = chosen.min_budget(num_players)
+    if budget < needed:
+        raise BudgetError(
+            f"budget={budget} is below the {needed} ablations that {name} needs for "
+            f"{num_players} players and interactions up to order {max_order}. Pass "
+            f"budget={needed} or more, a smaller max_order, or another method."
+        )
+    return Choice(chosen, name, reason)
+
+
+def method_names() -> list[str]:
+    """Names of all installed methods."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def default_budget(num_players: int) -> int:
+    """4 n log2 n ablations, within 100 and 5,000, and at most all 2^n.
+
+    The middle of the range 2 to 8 times n log2 n studied in the ProxySPEX paper
+    (Butler et al. 2025, section 4).
+    """
+    wanted = ceil(4 * num_players * log2(max(2, num_players)))
+    bounded = min(max(wanted, 100), 5000)
+    return min(bounded, 2 ** min(num_players, 20))
+
+
+def _load(name: str, max_order: int) -> Method[Any]:
+    (point,) = (p for p in entry_points(group=GROUP) if p.name == name)
+    return point.load()(max_order=max_order)
+
+
+def _checked(method: Any) -> Method[Any]:
+    missing = [
+        name
+        for name in ("min_budget", "plan", "recover")
+        if not callable(getattr(method, name, None))
+    ]
+    if missing:
+        raise MethodError(
+            f"method={method!r} is not a method: it lacks {', '.join(missing)}. Pass a "
+            "name, or an object as described by spex.Method."
+        )
+    return method

@@ -1,0 +1,18 @@
+"""What every test shares: quiet, offline models and the games, where they are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder with real value functions and texts, or a skip that says why."""
+    folder = Path(os.environ.get("SPEX_DATA", "../shared/data"))
+    if not (folder / "games").is_dir():
+        pytest.skip(f"no games in {folder.absolute()}; set SPEX_DATA to their folder")
+    return folder

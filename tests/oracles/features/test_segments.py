@@ -1,0 +1,122 @@
+"""Segments map back to the exact characters of any text."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oracles import InputError
+from oracles.features.removal import Ablator, make_ablator
+from oracles.features.segments import SPLITTERS, Segment, split
+
+TEXTS = st.text(max_size=60) | st.lists(
+    st.sampled_from(
+        ["Hé", "não.", "你好。", "👩‍👩‍👧", "שלום", "a", "\n\n", "Mr.", "3.5", "?!"]
+    )
+).map(" ".join)
+
+
+def pieces(text: str, kind: str) -> list[str]:
+    return [segment.of(text) for segment in split(text, kind)]
+
+
+@settings(deadline=None, max_examples=300)
+@given(TEXTS, st.sampled_from([kind for kind in SPLITTERS if kind != "token"]))
+def test_segments_are_in_order_apart_and_leave_out_only_white_space(
+    text: str, kind: str
+) -> None:
+    try:
+        segments = split(text, kind)
+    except InputError:
+        return
+    end, rest = 0, ""
+    for segment in segments:
+        assert end <= segment.start < segment.end
+        assert segment.of(text) == segment.of(text).strip()
+        rest += text[end : segment.start]
+        end = segment.end
+    assert not (rest + text[end:]).strip()
+
+
+@settings(deadline=None)
+@given(TEXTS, st.data())
+def test_keeping_all_is_the_text_and_each_kept_word_is_there(
+    text: str, data: st.DataObject
+) -> None:
+    try:
+        segments = split(text, "word")
+    except InputError:
+        return
+    ablator = Ablator(text, segments)
+    mask = np.array(data.draw(st.tuples(*[st.booleans()] * len(segments))))
+    assert ablator.write(np.ones(len(segments), bool)) == text
+    kept = [s.of(text) for s, keep in zip(segments, mask, strict=True) if keep]
+    assert ablator.write(mask).split() == [w for word in kept for w in word.split()]
+
+
+def test_words_keep_their_punctuation() -> None:
+    assert pieces("Not bad, (really)!", "word") == ["Not", "bad,", "(really)!"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Mr. Smith paid 3.50 at J. Doe's. He left!", 2),
+        ('"Stop!" he said. "Why?" she asked.', 4),
+        ("It is 5 p.m. now. Go.", 2),
+        ("你好。再见！", 2),
+        ("A title\n\nA paragraph. Its end.", 3),
+        ("Wait... What?! No.", 3),
+    ],
+)
+def test_sentences_end_where_a_reader_ends_them(text: str, expected: int) -> None:
+    assert len(pieces(text, "sentence")) == expected
+
+
+def test_lines_and_paragraphs() -> None:
+    text = "one\ntwo\n\nthree"
+    assert pieces(text, "line") == ["one", "two", "three"]
+    assert pieces(text, "paragraph") == ["one\ntwo", "three"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        ("", "word", "empty"),
+        (" \n\t ", "sentence", "empty"),
+        ("one", "word", "single word.*token"),
+        ("One sentence here.", "sentence", "single sentence.*word"),
+        ("some words", "syllable", "Choose from word, sentence"),
+        ("some words", "token", "fast tokenizer"),
+    ],
+)
+def test_texts_that_cannot_be_cut_are_refused(
+    text: str, kind: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        split(text, kind)
+
+
+def test_deletion_takes_the_space_and_masking_leaves_the_place() -> None:
+    text = "  The plot,  is thin. "
+    segments = split(text, "word")
+    mask = np.array([True, False, True, False])
+    masker = SimpleNamespace(mask_token="[MASK]", unk_token="[UNK]")
+    delete = make_ablator(text, segments, "delete", masker)
+    replace = make_ablator(text, segments, "mask", masker)
+    assert delete.write(mask) == "  The is"
+    assert delete.write(np.zeros(4, bool)) == ""
+    assert replace.write(mask) == "  The [MASK]  is [MASK] "
+    masker.mask_token = None
+    assert "[UNK]" in make_ablator(text, segments, "mask", masker).write(mask)
+
+
+def test_masking_needs_a_token_and_a_known_removal() -> None:
+    nothing = SimpleNamespace(mask_token=None, unk_token=None)
+    segments = (Segment(0, 1), Segment(2, 3))
+    with pytest.raises(InputError, match='removal="delete"'):
+        make_ablator("a b", segments, "mask", nothing)
+    with pytest.raises(InputError, match="delete, mask"):
+        make_ablator("a b", segments, "blur", nothing)
