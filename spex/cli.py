@@ -30,7 +30,12 @@ from spex.explanation import Explanation, load
 from spex.files import check_writable, write_text
 from spex.indices import INDICES
 
-DEMO_TEXT = "placeholder"
+# a review from IMDb (Maas et al. 2011), whose verdict hangs on how its parts combine
+DEMO_TEXT = (
+    "If it wasn't for the terrific music, I would not hesitate to give this cinematic "
+    "underachievement 2/10. But the music actually makes me like certain passages, and "
+    "so I give it 5/10."
+)
 DEMO_BUDGET = 600
 DEMO_REPORT = "spex-report.html"
 EXIT_ERROR, EXIT_USAGE, EXIT_UNFAITHFUL, EXIT_INTERRUPTED = 1, 2, 3, 130

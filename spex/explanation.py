@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from oracles import Masks
 from spex.errors import InteractionIndexError, ResultError
@@ -201,7 +201,7 @@ class Explanation:
                 f"{', '.join(self.outputs)}."
             )
         sets, values, errors = self._index_table(index, order)
-        width = norm.ppf((1 + LEVEL) / 2)
+        width = NormalDist().inv_cdf((1 + LEVEL) / 2)
         shares = self._shares(output)
         found = [
             Interaction(

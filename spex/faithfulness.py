@@ -6,10 +6,10 @@ over uniform random masks x that vhat was not fitted to.
 """
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from oracles import Values
 
@@ -70,7 +70,9 @@ def estimate_faithfulness(values: Values, predictions: Values) -> Faithfulness:
     if total <= 0:
         return exact_faithfulness(values.shape[1])
     influence = (ratio.influence * ratio.unexplained).mean(axis=1) / total
-    spread = influence.std() / np.sqrt(len(values)) * norm.ppf((1 + LEVEL) / 2)
+    spread = (
+        influence.std() / np.sqrt(len(values)) * NormalDist().inv_cdf((1 + LEVEL) / 2)
+    )
     low, high = 1 - total * np.exp([spread, -spread])
     per_output = tuple((1 - ratio.unexplained).tolist())
     return Faithfulness(float(low), float(high), per_output, len(values))

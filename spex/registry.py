@@ -9,11 +9,13 @@ from importlib.metadata import entry_points
 from math import ceil, log2
 from typing import Any
 
+from spex.coded.design import largest_shape, smallest_budget
 from spex.errors import BudgetError, MethodError
 from spex.exact import Exact
 from spex.method import Method
 
 GROUP = "spex.methods"
+SPEX_B = 6  # from 2^6 bins a group on, coded designs resolve what trees blur
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ def choose(
     """The method to use for this many players and ablations.
 
     All 2^n masks within the budget make any named method exact. "auto" otherwise takes
-    proxyspex, which needs the fewest ablations, where it can be used.
+    proxyspex, which needs the fewest ablations, until the budget pays for a coded
+    design of 2^6 bins a group.
 
     Raises:
         MethodError: no method of that name, or an object that is not a method.
@@ -50,8 +53,9 @@ def choose(
         asked = "" if method == "auto" else f" instead of {method}"
         reason = f"all 2^{num_players} masks fit in the budget"
         return Choice(Exact(), "exact", reason + asked)
-    name = "proxyspex" if method == "auto" else method
-    reason = "the most faithful for this budget" if method == "auto" else "asked for"
+    name, reason = method, "asked for"
+    if method == "auto":
+        name, reason = _automatic(num_players, budget, max_order)
     chosen = _checked(_load(name, max_order))
     needed = chosen.min_budget(num_players)
     if budget < needed:
@@ -61,6 +65,15 @@ def choose(
             f"budget={needed} or more, a smaller max_order, or another method."
         )
     return Choice(chosen, name, reason)
+
+
+def _automatic(num_players: int, budget: int, max_order: int) -> tuple[str, str]:
+    """The method that explains most for this budget, and why."""
+    if budget >= smallest_budget(num_players, max_order):
+        shape = largest_shape(num_players, max_order, budget)
+        if shape.b >= SPEX_B and shape.code.t == min(max_order, num_players):
+            return "spex", f"the budget pays for {2**shape.b} bins a group"
+    return "proxyspex", "the most faithful for a budget of this size"
 
 
 def method_names() -> list[str]:

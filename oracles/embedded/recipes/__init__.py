@@ -1,0 +1,1 @@
+"""Programs that train the embedded models from public data, one per model."""

@@ -1,0 +1,212 @@
+"""The command line, run as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from oracles.embedded import EMBEDDED_MODELS
+
+REVIEW = "The plot is not good and the jokes are hardly funny, but the acting saves it."
+
+
+def spex(
+    *arguments: str, folder: Path, given: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "COLUMNS": "80",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "spex", *arguments],
+        input=given,
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=folder,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def explained(folder: Path) -> subprocess.CompletedProcess[str]:
+    return spex(
+        "explain", REVIEW, "--budget", "200", "--out", "r.html", "--json", "r.json",
+        folder=folder,
+    )  # fmt: skip
+
+
+def test_explain_prints_writes_and_succeeds(
+    folder: Path, explained: subprocess.CompletedProcess[str]
+) -> None:
+    assert explained.returncode == 0, explained.stderr
+    said = explained.stdout
+    for part in ("hardly", "90% interval", "200 ablations", "R²", "proxyspex"):
+        assert part in said
+    assert str(folder / "r.html") in said.replace("\n", "")
+    assert max(map(len, said.splitlines())) <= max(80, len(str(folder)) + 20)
+    result = json.loads((folder / "r.json").read_text())
+    assert result["provenance"]["spent"] == 200
+    assert result["provenance"]["subject"]["text"] == REVIEW
+
+
+def test_the_same_again_is_free(
+    folder: Path, explained: subprocess.CompletedProcess[str]
+) -> None:
+    assert explained.returncode == 0
+    again = spex("explain", REVIEW, "--budget", "200", "--json", "-", folder=folder)
+    provenance = json.loads(again.stdout)["provenance"]
+    assert (provenance["spent"], provenance["paid"]) == (200, 0)
+
+
+def test_report_shows_a_saved_result_without_a_model(
+    folder: Path, explained: subprocess.CompletedProcess[str]
+) -> None:
+    assert explained.returncode == 0
+    code = (
+        "import sys; from spex.cli import main\n"
+        "code = main(['report', 'r.json', '--index', 'FSII', '--out', 'again.html'])\n"
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "FSII" in shown.stdout
+    assert "hardly" in (folder / "again.html").read_text()
+
+
+def test_text_from_a_file_or_standard_input(folder: Path) -> None:
+    (folder / "review.txt").write_text(REVIEW)
+    common = ("--budget", "100", "--json", "-", "--quiet")
+    from_file = spex("explain", "--file", "review.txt", *common, folder=folder)
+    from_input = spex("explain", *common, folder=folder, given=REVIEW)
+    one, other = json.loads(from_file.stdout), json.loads(from_input.stdout)
+    assert one["fourier"] == other["fourier"]
+    assert from_file.stderr == ""
+
+
+def test_quiet_writes_files_and_says_nothing_else(folder: Path) -> None:
+    done = spex(
+        "explain", REVIEW, "--budget", "60", "--quiet", "--json", "q.json",
+        folder=folder,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (folder / "q.json").exists()
+
+
+def test_below_the_asked_faithfulness_is_exit_code_3(folder: Path) -> None:
+    done = spex("explain", REVIEW, "--budget", "60", "--fail-under", "1", folder=folder)
+    assert done.returncode == 3
+
+
+def test_a_causal_model_answers_for_its_sentences(folder: Path) -> None:
+    story = (
+        "Maria works at the bakery. The weather was mild that spring. The bakery is in "
+        "Oslo. Tom works at the school. The school is in Lima."
+    )
+    done = spex(
+        "explain", story, "--model", "facts", "--json", "-",
+        "--suffix", "Question: In which city does Maria work? Answer:",
+        "--target", "Oslo", "--against", "Lima",
+        folder=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["provenance"]["method"] == "exact"
+    assert len(result["players"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["explain", ""], "empty"),
+        (["explain", "one"], "single word"),
+        (["explain", REVIEW, "--budget", "7"], "budget=7"),
+        (["explain", REVIEW, "--target", "superb"], "negative, positive"),
+        (["explain", REVIEW, "--method", "magic"], "proxyspex"),
+        (["explain", REVIEW, "--model", "./missing"], "sentiment"),
+        (["explain", REVIEW, "--model", "facts", "--target", " "], "continuation"),
+        (["explain", REVIEW, "--out", "missing/r.html"], "missing"),
+        (["explain", REVIEW, "--json", "."], "is a folder"),
+        (["explain", REVIEW, "--ledger", "notes.txt"], "cannot be used as a ledger"),
+        (["explain", "--file", "missing.txt"], "missing.txt"),
+        (["explain", REVIEW, "--file", "review.txt"], "both given"),
+        (["explain", REVIEW, "--top", "0"], "--top 0"),
+        (["report", "missing.json"], "cannot be read"),
+        (["report", "notes.txt"], "is not JSON"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    arguments: list[str], message: str, folder: Path
+) -> None:
+    (folder / "notes.txt").write_text("my notes " * 500)
+    done = spex(*arguments, folder=folder)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.startswith("spex: error: ")
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["explian"], ["explain", "--index", "X"], ["explain", "--budget"]]
+)
+def test_misuse_is_exit_code_2(arguments: list[str], folder: Path) -> None:
+    done = spex(*arguments, folder=folder)
+    assert done.returncode == 2
+    assert "usage" in done.stderr
+
+
+def test_an_interrupted_run_says_what_was_kept_and_goes_on(folder: Path) -> None:
+    """Ctrl-C (SIGINT) in the middle; the same command then pays only for the rest."""
+    text = " ".join([REVIEW] * 6)
+    command = [
+        sys.executable, "-m", "spex", "explain", text, "--budget", "4000",
+        "--ledger", "stopped.sqlite", "--json", "stopped.json", "--quiet",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    ledger = folder / "stopped.sqlite-wal"
+    while not ledger.exists() or ledger.stat().st_size < 60_000:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "are kept in stopped.sqlite" in said
+    kept = int(said.split("; ")[1].split()[0])
+    assert 0 < kept < 4000
+    subprocess.run(command, cwd=folder, check=True)
+    result = json.loads((folder / "stopped.json").read_text())
+    assert result["provenance"]["paid"] == 4000 - kept
+
+
+def test_every_command_is_in_the_readme() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for command in (
+        "spex explain",
+        "spex report",
+        "spex demo",
+        "make demo",
+        "make test",
+    ):
+        assert command in readme
+
+
+def test_the_embedded_models_are_complete() -> None:
+    for folder in EMBEDDED_MODELS.values():
+        names = {path.name for path in folder.iterdir()}
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+        assert "licence" in (folder / "README.md").read_text().lower()
+        assert sum(path.stat().st_size for path in folder.iterdir()) < 10e6
