@@ -118,31 +118,35 @@ def _shortened(name: str) -> str:
 class ProgressBar:
     """A bar on standard error; call it as `bar(done, total)`.
 
+    Nothing is drawn where standard error is not a terminal.
+
     >>> with ProgressBar() as bar:
     ...     bar(10, 10)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
+        console = console or Console(stderr=True)
         self._progress = Progress(
             TextColumn("ablations"),
             BarColumn(),
             MofNCompleteColumn(),
-            TaskProgressColumn(show_speed=True),
+            TaskProgressColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self._task = self._progress.add_task("ablations", total=None, rate="")
 
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` ablations are known."""
-        speed = self._progress.tasks[0].speed
-        rate = "" if speed is None else f"{speed:.0f}/s"
+        self._progress.start()  # only now, so that an error before it stands alone
+        speed = None if not self._progress.tasks else self._progress.tasks[0].speed
+        rate = "" if speed is None else f"{speed:.0f} per second"
         self._progress.update(self._task, completed=done, total=total, rate=rate)
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(
