@@ -143,7 +143,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--json", type=Path, help="write the result here; - for standard output"
     )
-    output.add_argument("--quiet", action="store_true", help="no progress, no table")
+    output.add_argument("--quiet", action="store_true", help="print nothing but errors")
     output.add_argument(
         "--fail-under",
         type=float,
@@ -291,7 +291,7 @@ def _show(explanation: Explanation, options: argparse.Namespace) -> int:
         print_explanation(explanation, Console(), options.index, options.top)
     if options.out is not None:
         write_text(options.out, render_html(explanation, options.index, options.top))
-        if not to_stdout:
+        if not (options.quiet or to_stdout):
             print(f"Report: {options.out.resolve()}")
     if options.fail_under is not None and explanation.faithfulness < options.fail_under:
         return EXIT_UNFAITHFUL

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
@@ -20,13 +21,13 @@ CELL_HEIGHT = 720  # pixels of the frame in a notebook
 MAX_CHARACTERS = 90  # of a segment's name in the list
 
 
-def render_html(explanation: Explanation, index: str = "BII", top: int = 20) -> str:
+def render_html(explanation: Explanation, index: str = "BII", top: int = 10) -> str:
     """The page as a string.
 
     Args:
         explanation: what to show.
         index: interaction index of the list.
-        top: interactions listed for each output.
+        top: groups and single players listed for each output.
     """
     data = _data(explanation, index, top)
     script, style = _asset("page.js"), _asset("page.css")
@@ -42,7 +43,7 @@ def render_html(explanation: Explanation, index: str = "BII", top: int = 20) -> 
         "advice": escape(explanation.status.value),
         "outputs": _output_choice(explanation.outputs),
         "text": _text(explanation, first["influence"]),
-        "interactions": _list(explanation, index, top),
+        **_lists(_strongest(explanation, index, top, output=0), index),
         "orders": _orders(explanation),
         "faithfulness": escape(words.faithfulness(explanation)),
         "cost": escape(words.cost(explanation)),
@@ -107,7 +108,7 @@ def _data(explanation: Explanation, index: str, top: int) -> dict[str, Any]:
                         "names": [_short(name) for name in found.names],
                         "reading": words.reading(found, index),
                     }
-                    for found in explanation.top(top, index=index, output=output)
+                    for found in _strongest(explanation, index, top, output)
                 ],
             }
             for output in range(len(explanation.outputs))
@@ -180,13 +181,27 @@ def _short(name: str) -> str:
     return name[: MAX_CHARACTERS - 1] + "…"
 
 
-def _list(explanation: Explanation, index: str, top: int) -> str:
-    found = explanation.top(top, index=index)
-    widest = max((abs(v) for i in found for v in (i.low, i.high)), default=0.0) or 1.0
-    rows = "".join(
-        _row(i, interaction, index, widest) for i, interaction in enumerate(found)
-    )
-    return rows or "<li>The output does not vary with the players.</li>"
+def _strongest(
+    explanation: Explanation, index: str, top: int, output: int
+) -> list[Interaction]:
+    """The `top` strongest groups, then the `top` strongest single players."""
+    ranked = explanation.top(sys.maxsize, index, output=output)
+    groups = [found for found in ranked if len(found.players) > 1]
+    return groups[:top] + [f for f in ranked if len(f.players) == 1][:top]
+
+
+def _lists(strongest: list[Interaction], index: str) -> dict[str, str]:
+    """Rows of groups and of single players, on one scale."""
+    ends = (abs(end) for found in strongest for end in (found.low, found.high))
+    widest = max(ends, default=0.0) or 1.0
+    rows = [_row(i, found, index, widest) for i, found in enumerate(strongest)]
+    groups = sum(len(found.players) > 1 for found in strongest)
+    return {
+        "together": "".join(rows[:groups])
+        or "<li>Nothing: parts act by themselves.</li>",
+        "alone": "".join(rows[groups:])
+        or "<li>Nothing: the output does not vary.</li>",
+    }
 
 
 def _row(number: int, found: Interaction, index: str, widest: float) -> str:

@@ -2,7 +2,9 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const words = document.getElementById("words");
 const segments = [...words.querySelectorAll(".segment")];
-const list = document.getElementById("interactions");
+const lists = document.getElementById("interactions");
+const together = document.getElementById("together");
+const alone = document.getElementById("alone");
 const arcs = document.getElementById("arcs");
 const stage = document.getElementById("stage");
 const kept = segments.map(() => true);
@@ -44,7 +46,9 @@ function toggle(player) {
 function link(players, rows) {
   words.classList.toggle("linking", players.length > 0);
   segments.forEach((s, i) => s.classList.toggle("linked", players.includes(i)));
-  [...list.children].forEach((row, i) => row.classList.toggle("linked", rows.includes(i)));
+  for (const item of lists.querySelectorAll("[data-row]")) {
+    item.classList.toggle("linked", rows.includes(Number(item.dataset.row)));
+  }
   for (const arc of arcs.children) {
     const row = Number(arc.dataset.row);
     arc.classList.toggle("on", rows.includes(row));
@@ -65,7 +69,10 @@ function show(view) {
     segment.className = `segment ${shade}${kept[i] ? "" : " removed"}`;
     segment.title = `on average ${signed(view.influence[i])} when kept`;
   });
-  list.replaceChildren(...rows(view));
+  const items = rows(view);
+  const isGroup = (item) => view.interactions[item.dataset.row].players.length > 1;
+  together.replaceChildren(...items.filter(isGroup));
+  alone.replaceChildren(...items.filter((item) => !isGroup(item)));
   document.getElementById("orders").textContent = "";
   draw();
   predict();
@@ -156,8 +163,8 @@ const onRow = (event) => {
   const item = event.target.closest(".interaction");
   if (item) link(data.views[output].interactions[item.dataset.row].players, [Number(item.dataset.row)]);
 };
-for (const event of ["mouseover", "focusin", "click"]) list.addEventListener(event, onRow);
-for (const event of ["mouseleave", "focusout"]) list.addEventListener(event, () => link([], []));
+for (const event of ["mouseover", "focusin", "click"]) lists.addEventListener(event, onRow);
+for (const event of ["mouseleave", "focusout"]) lists.addEventListener(event, () => link([], []));
 document.getElementById("reset").addEventListener("click", () => {
   kept.forEach((isKept, player) => isKept || toggle(player));
 });
