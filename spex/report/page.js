@@ -131,7 +131,7 @@ function draw() {
   const pairs = data.views[output].interactions
     .map((interaction, row) => ({ ...interaction, row }))
     .filter((interaction) => interaction.players.length === 2)
-    .slice(0, 8);
+    .slice(0, 5);
   stage.classList.toggle("arched", isWide && pairs.length > 0);
   if (!isWide) return;
   const frame = stage.getBoundingClientRect();
