@@ -73,8 +73,7 @@ class Exact:
             standard_errors=np.zeros_like(spectrum.coefficients),
             held_out=np.zeros(0, dtype=np.int64),
             held_out_predictions=np.zeros((0, values.shape[1])),
-            reason=f"all 2^{num_players} masks fit in the budget, so the spectrum is "
-            "exact",
+            reason="a fast Walsh-Hadamard transform of all masks",
         )
 
 

@@ -137,7 +137,10 @@ def test_a_causal_model_answers_for_its_sentences(folder: Path) -> None:
         (["explain", REVIEW, "--target", "superb"], "negative, positive"),
         (["explain", REVIEW, "--method", "magic"], "proxyspex"),
         (["explain", REVIEW, "--model", "./missing"], "sentiment"),
-        (["explain", REVIEW, "--model", "facts", "--target", " "], "continuation"),
+        (
+            ["explain", REVIEW * 2, "--model", "facts", "--target", " "],
+            "continuation is empty",
+        ),
         (["explain", REVIEW, "--out", "missing/r.html"], "missing"),
         (["explain", REVIEW, "--json", "."], "is a folder"),
         (["explain", REVIEW, "--ledger", "notes.txt"], "cannot be used as a ledger"),

@@ -72,7 +72,9 @@ def _coloured(explanation: Explanation) -> Text:
     drawn = Text(subject["text"])
     for (start, end), value in zip(subject["spans"], influence, strict=True):
         drawn.stylize(_style(value / largest), start, end)
-    return drawn.append(subject.get("suffix", ""), style="dim italic")
+    if subject.get("suffix"):
+        drawn.append(" " + subject["suffix"].lstrip(), style="dim italic")
+    return drawn
 
 
 def _style(part: float) -> str:
@@ -104,10 +106,16 @@ def _table(found: list[Interaction], output: str, index: str) -> Table:
             str(rank),
             Text(" + ".join(_shortened(name) for name in interaction.names)),
             Text(f"{interaction.value:+.3f}", style=style),
-            f"{interaction.low:+.2f} to {interaction.high:+.2f}",
+            _interval(interaction),
             f"{interaction.share:.1%}",
         )
     return table
+
+
+def _interval(interaction: Interaction) -> str:
+    if interaction.low == interaction.high:
+        return "exact"
+    return f"{interaction.low:+.2f} to {interaction.high:+.2f}"
 
 
 def _shortened(name: str) -> str:
