@@ -138,7 +138,7 @@ def test_a_causal_model_answers_for_its_sentences(folder: Path) -> None:
         (["explain", REVIEW, "--method", "magic"], "proxyspex"),
         (["explain", REVIEW, "--model", "./missing"], "sentiment"),
         (
-            ["explain", REVIEW * 2, "--model", "facts", "--target", " "],
+            ["explain", f"{REVIEW} {REVIEW}", "--model", "facts", "--target", " "],
             "continuation is empty",
         ),
         (["explain", REVIEW, "--out", "missing/r.html"], "missing"),

@@ -1,7 +1,9 @@
 """A causal language model's continuation as a set function of the prompt's segments."""
 
 import inspect
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,12 +20,23 @@ CAUSAL_VALUES = ("log-probability", "log-odds", "probability")
 ANSWER_TOKENS = 16  # longest answer taken from the model itself
 
 
+@dataclass(frozen=True)
+class _Continuation:
+    """What is scored after the prompt, white space in front included."""
+
+    text: str
+    tokens: list[int]
+
+
 class CausalOracle:
     """How likely a continuation is when some of the prompt's segments are removed.
 
     The prompt is `text` and then `suffix`, which is never ablated: put the question
-    there. White space between prompt and continuation counts as the continuation's; a
-    space is put there if there is none and the prompt ends in a word or a mark.
+    there. What stands between the two in the intact prompt stands there under every
+    mask. White space between prompt and continuation counts as the continuation's; a
+    space is put there if there is none and the prompt ends in a word or a mark; the
+    description says under `scored` what was scored. Making one has the model answer
+    the intact prompt, up to 16 forward passes.
 
     Args:
         text: the part of the prompt that is ablated.
@@ -58,22 +71,24 @@ class CausalOracle:
         batch_size: int = 32,
     ) -> None:
         self._loaded, self._batch_size = loaded, batch_size
-        self._suffix = suffix
+        self._suffix, self._joint = suffix, _joint(text, suffix)
         self._value = _checked_value(value, alternative)
         cut = split(text, segments, loaded.tokenizer)
         self._ablator = make_ablator(text, cut, removal, loaded.tokenizer)
         self.players = tuple(segment.of(text) for segment in cut)
-        self._start = _start_tokens(loaded.tokenizer)
-        self._context = _context_length(loaded)
+        self._start, self._empty = _start_tokens(loaded.tokenizer, suffix)
         prompt = self._prompt(text)
-        self._check_length(len(self._prompt_tokens(prompt)) + 1)
-        answer = self._greedy(prompt)
-        scored = [answer if continuation is None else continuation]
-        scored += [] if alternative is None else [alternative]
-        self._scored = [self._continuation_tokens(prompt, words) for words in scored]
-        longest = max(map(len, self._scored))
-        self._check_length(len(self._prompt_tokens(prompt)) + longest)
-        self.outputs = (_output_name(self._value, scored),)
+        ids = self._prompt_tokens([prompt])[0]
+        self._check_length(len(ids) + 1)
+        answer, confidence = self._greedy(ids)
+        given = [words for words in (continuation, alternative) if words is not None]
+        scored = [self._continuation(prompt, words) for words in given]
+        if continuation is None:
+            scored.insert(0, _not_empty(answer))
+        self._scored = [continued.tokens for continued in scored]
+        self._check_length(len(ids) + max(map(len, self._scored)))
+        named = [continued.text.strip() for continued in scored]
+        self.outputs = (_output_name(self._value, named),)
         self.description: Mapping[str, Any] = {
             "kind": "causal-lm",
             "model": loaded.name,
@@ -84,101 +99,143 @@ class CausalOracle:
             "segments": segments,
             "removal": removal,
             "value": self._value,
-            "continuation": scored[0],
-            "alternative": alternative,
-            "prediction": answer,
+            "continuation": named[0],
+            "alternative": named[1] if len(named) == 2 else None,
+            "scored": [continued.text for continued in scored],
+            "prediction": answer.text.strip(),
+            "prediction_probability": confidence,
         }
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of weights, tokenizer, prompt and settings, not of the batch size."""
-        skipped = ("prediction", "model")
+        skipped = ("prediction", "prediction_probability", "model")
         settings = {k: v for k, v in self.description.items() if k not in skipped}
-        return fingerprint_of({**settings, "weights": self._loaded.digest})
+        identity = {"tokens": self._scored, "weights": self._loaded.digest}
+        return fingerprint_of({**settings, **identity})
 
     def evaluate(self, masks: Masks) -> Values:
         """The continuation's value under every mask, (m, 1)."""
         prompts = [self._prompt(text) for text in self._ablator.write_all(masks)]
-        ids = [self._prompt_tokens(prompt) for prompt in prompts]
-        scores = [self._log_probability(ids, tokens) for tokens in self._scored]
-        if len(scores) == 2:
-            return scores[0] - scores[1]
+        scores = self._log_probabilities(self._prompt_tokens(prompts))
+        if self._value == "log-probability":
+            return scores
         if self._value == "probability":
-            return np.exp(scores[0])
-        if self._value == "log-odds":
-            return scores[0] - np.log(-np.expm1(np.minimum(scores[0], -1e-12)))
-        return scores[0]
+            return np.exp(scores)
+        if len(self._scored) == 2:
+            return scores[:, :1] - scores[:, 1:]
+        return scores - np.log(-np.expm1(np.minimum(scores, -1e-12)))
 
     def _prompt(self, text: str) -> str:
-        """Text and suffix, a space between them if there would be none."""
+        """The text, perhaps ablated, and the suffix."""
         if not (text and self._suffix):
             return text or self._suffix.lstrip()
-        needs_space = not (text[-1].isspace() or self._suffix[0].isspace())
-        return text + " " * needs_space + self._suffix
+        return text.rstrip() + self._joint + self._suffix
 
-    def _prompt_tokens(self, prompt: str) -> list[int]:
+    def _prompt_tokens(self, prompts: list[str]) -> list[list[int]]:
         # the white space before the continuation is counted as the continuation's
-        tokenizer = self._loaded.tokenizer
-        ids = tokenizer(prompt.rstrip(), add_special_tokens=False, verbose=False)
-        return [*self._start, *ids["input_ids"]]
+        encoded = self._loaded.tokenizer(
+            [prompt.rstrip() for prompt in prompts],
+            add_special_tokens=False,
+            verbose=False,
+        )
+        return [[*self._start, *ids] or self._empty for ids in encoded["input_ids"]]
 
-    def _continuation_tokens(self, prompt: str, words: str) -> list[int]:
-        if not words.strip():
+    def _continuation(self, prompt: str, words: str) -> _Continuation:
+        """The continuation with its tokens where it follows the intact prompt.
+
+        Encoded alone, many tokenizers would begin it with a second white space.
+        """
+        tokenizer, context = self._loaded.tokenizer, prompt.rstrip()
+        text = _with_border(prompt, words)
+        together = tokenizer(
+            context + text,
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            verbose=False,
+        )
+        pairs = zip(together["input_ids"], together["offset_mapping"], strict=True)
+        after = [(ids, span) for ids, span in pairs if span[1] > len(context)]
+        tokens = [token for token, _ in after]
+        if after and after[0][1][0] < len(context):  # a token across the border
+            tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not tokens:
             raise InputError(
-                "the continuation is empty, or the model itself answers nothing. Name "
-                "the words whose probability should be explained as the target."
+                f"the continuation {words!r} has no tokens in this model's "
+                "vocabulary. Name other words."
             )
-        border = prompt[len(prompt.rstrip()) :]
-        if not (border or words[0].isspace()) and _wants_space(prompt, words):
-            border = " "
-        tokenizer = self._loaded.tokenizer
-        return tokenizer(border + words, add_special_tokens=False)["input_ids"]
+        return _Continuation(text, tokens)
 
-    def _log_probability(self, prompts: list[list[int]], tokens: list[int]) -> Values:
-        """log p(tokens | prompt) for every prompt, (m, 1)."""
-        model, length = self._loaded.model, len(tokens)
+    def _log_probabilities(self, prompts: list[list[int]]) -> Values:
+        """log p(scored | prompt) for every prompt, (m, scored).
+
+        What is scored is read off one pass where it differs in the last token only,
+        as single-token answers do.
+        """
+        lasts: dict[tuple[int, ...], list[int]] = {}
+        for tokens in self._scored:
+            lasts.setdefault(tuple(tokens[:-1]), []).append(tokens[-1])
+        columns = [self._score(prompts, head, last) for head, last in lasts.items()]
+        return np.hstack(columns)
+
+    def _score(
+        self, prompts: list[list[int]], head: tuple[int, ...], lasts: list[int]
+    ) -> Values:
+        """log p(head, last | prompt) for every prompt and last token."""
+        model = self._loaded.model
 
         def score(ids: Any, mask: Any) -> Any:
             import torch
 
             ends = mask.sum(dim=1)
-            kept = ids.shape[1] - int(ends.min()) + length + 1
+            kept = ids.shape[1] - int(ends.min()) + len(head) + 1
             logits = _last_logits(model, ids, mask, kept)
             # logits at position p predict token p + 1
-            first = (ends - length - 1 - (ids.shape[1] - logits.shape[1]))[:, None]
-            places = first + torch.arange(length, device=ids.device)
+            first = (ends - len(head) - 1 - (ids.shape[1] - logits.shape[1]))[:, None]
+            places = first + torch.arange(len(head) + 1, device=ids.device)
             rows = torch.arange(len(ids), device=ids.device)[:, None]
-            chosen = logits[rows, places].float().log_softmax(dim=-1)
-            wanted = torch.tensor(tokens, device=ids.device)[None, :, None]
-            expanded = wanted.expand(len(ids), -1, 1)
-            return chosen.gather(2, expanded).double().sum(dim=1)
+            chosen = logits[rows, places].float().log_softmax(dim=-1).double()
+            before = chosen[:, range(len(head)), list(head)].sum(dim=1, keepdim=True)
+            return before + chosen[:, -1, lasts]
 
-        sequences = [[*prompt, *tokens] for prompt in prompts]
+        sequences = [[*prompt, *head] for prompt in prompts]
         return score_in_batches(sequences, score, self._batch_size, 0, model.device)
 
-    def _greedy(self, prompt: str) -> str:
-        """The model's own answer to a prompt."""
+    def _greedy(self, prompt: list[int]) -> tuple[_Continuation, float]:
+        """The model's own answer to a prompt, and that answer's probability."""
         import torch
 
         tokenizer, model = self._loaded.tokenizer, self._loaded.model
-        ids = self._prompt_tokens(prompt)
         answer: list[int] = []
-        while len(answer) < ANSWER_TOKENS and len(ids) + len(answer) < self._context:
-            batch = torch.tensor([[*ids, *answer]], device=model.device)
+        total = 0.0
+        room = self._loaded.max_tokens - len(prompt)
+        while len(answer) < min(ANSWER_TOKENS, room):
+            batch = torch.tensor([[*prompt, *answer]], device=model.device)
             with torch.inference_mode():
                 logits = _last_logits(model, batch, torch.ones_like(batch), 1)
-            token = int(logits[0, -1].argmax())
-            words = tokenizer.decode([*answer, token])
+            best = logits[0, -1].float().log_softmax(dim=-1).max(dim=-1)
+            token = int(best.indices)
+            words = self._decode(prompt, [*answer, token])
             if token == tokenizer.eos_token_id or "\n" in words.lstrip():
                 break
             answer.append(token)
-        return tokenizer.decode(answer, skip_special_tokens=True).strip()
+            total += float(best.values)
+        return _Continuation(self._decode(prompt, answer), answer), math.exp(total)
+
+    def _decode(self, prompt: list[int], tokens: list[int]) -> str:
+        """Text of tokens after a prompt; alone, some lose the white space in front."""
+        before, after = (
+            self._loaded.tokenizer.decode(ids, skip_special_tokens=True)
+            for ids in (prompt, [*prompt, *tokens])
+        )
+        return after[len(before) :]
 
     def _check_length(self, tokens: int) -> None:
-        if tokens > self._context:
+        allowed = self._loaded.max_tokens
+        if tokens > allowed:
             raise InputError(
                 f"prompt and continuation have {tokens} tokens and this model reads "
-                f"{self._context}. Shorten the prompt, or use a model with a longer "
+                f"{allowed}. Shorten the prompt, or use a model with a longer "
                 "context; it is never cut silently."
             )
 
@@ -204,26 +261,55 @@ def _output_name(value: str, scored: list[str]) -> str:
     return f"{value} of {scored[0].strip()!r}{against}"
 
 
+def _joint(text: str, suffix: str) -> str:
+    """White space between text and suffix: the text's own, or a space if there is none.
+
+    The same under every mask, so that no ablation changes it.
+    """
+    own = text[len(text.rstrip()) :]
+    return own or " " * (not suffix[:1].isspace())
+
+
+def _not_empty(answer: _Continuation) -> _Continuation:
+    if not answer.text.strip():
+        raise InputError(
+            "the model itself answers nothing to the intact prompt. Name the words "
+            "whose probability should be explained as the target."
+        )
+    return answer
+
+
+def _with_border(prompt: str, words: str) -> str:
+    """The words with the white space that stands between them and the prompt."""
+    if not words.strip():
+        raise InputError(
+            "the continuation is empty. Name the words whose probability should be "
+            "explained as the target, or leave it out for the model's own answer."
+        )
+    border = prompt[len(prompt.rstrip()) :]
+    if not (border or words[0].isspace()) and _wants_space(prompt, words):
+        border = " "
+    return border + words
+
+
 def _wants_space(prompt: str, words: str) -> bool:
     ends_in_word = bool(prompt) and (prompt[-1].isalnum() or prompt[-1] in ".,:;!?)]}")
     return ends_in_word and (words[0].isalnum() or words[0] in "([{")
 
 
-def _start_tokens(tokenizer: Any) -> list[int]:
-    """What every sequence begins with, so that even an empty prompt has a context."""
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+def _start_tokens(tokenizer: Any, suffix: str) -> tuple[list[int], list[int]]:
+    """What every prompt begins with, and what stands for a prompt without tokens."""
+    if tokenizer.bos_token_id is not None:
+        return [int(tokenizer.bos_token_id)], []
+    for token in (tokenizer.eos_token_id, tokenizer.pad_token_id):
         if token is not None:
-            return [int(token)]
+            return [], [int(token)]
+    if suffix.strip():
+        return [], []
     raise InputError(
-        "this model's tokenizer has neither a beginning nor an end token, so there is "
-        "no value for an empty prompt."
+        "this model's tokenizer has no beginning, end or padding token, so there is no "
+        "value for an empty prompt. Give a suffix, which is always kept."
     )
-
-
-def _context_length(loaded: LoadedModel) -> int:
-    positions = getattr(loaded.model.config, "max_position_embeddings", None)
-    limit = loaded.tokenizer.model_max_length
-    return int(min(limit, positions or limit))
 
 
 def _last_logits(model: Any, ids: Any, mask: Any, count: int) -> Any:

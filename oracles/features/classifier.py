@@ -20,6 +20,9 @@ class ClassifierOracle:
     """What a classifier says of a class when some segments are removed.
 
     Making one runs the model once on the intact text, to find the class it predicts.
+    Classes that exclude one another have softmax probabilities; those of a model whose
+    `problem_type` is "multi_label_classification" have one sigmoid each. A model with a
+    single score has only a "logit".
 
     Args:
         text: what is classified.
@@ -50,7 +53,10 @@ class ClassifierOracle:
     ) -> None:
         self._loaded, self._batch_size = loaded, batch_size
         self._labels = _labels(loaded.model.config)
+        problem = getattr(loaded.model.config, "problem_type", None)
+        self._is_multi_label = problem == "multi_label_classification"
         self._value = _checked_value(value, len(self._labels))
+        self._empty = [_blank_token(loaded.tokenizer)]
         cut = split(text, segments, loaded.tokenizer)
         self._ablator = make_ablator(text, cut, removal, loaded.tokenizer)
         self.players = tuple(segment.of(text) for segment in cut)
@@ -70,7 +76,7 @@ class ClassifierOracle:
             "value": self._value,
             "targets": names,
             "prediction": self._labels[predicted],
-            "prediction_probability": float(_softmax(intact[None])[0, predicted]),
+            **self._confidence(intact),
         }
 
     @cached_property
@@ -83,19 +89,38 @@ class ClassifierOracle:
     def evaluate(self, masks: Masks) -> Values:
         """The targets' values under every mask, (m, k)."""
         logits = self._logits(self._ablator.write_all(masks))
-        return _values_of(logits, self._value)[:, self._targets]
+        return self._values_of(logits, self._value)[:, self._targets]
+
+    def _values_of(self, logits: Values, value: str) -> Values:
+        """Logits (m, classes) as the value asked for."""
+        if value == "logit":
+            return logits
+        if value == "probability":
+            return _sigmoid(logits) if self._is_multi_label else _softmax(logits)
+        return logits if self._is_multi_label else _log_odds(logits)
+
+    def _confidence(self, intact: np.ndarray) -> dict[str, float]:
+        """The predicted class's probability, if the model has probabilities."""
+        if len(self._labels) == 1:
+            return {}
+        probability = self._values_of(intact[None], "probability").max()
+        return {"prediction_probability": float(probability)}
 
     def _logits(self, texts: list[str]) -> Values:
         tokenizer, model = self._loaded.tokenizer, self._loaded.model
-        empty = [_blank_token(tokenizer)]  # some tokenizers make nothing of no text
-        ids = [row or empty for row in tokenizer(texts, verbose=False)["input_ids"]]
-        _check_length(max(map(len, ids)), _max_length(tokenizer, model))
+        encoded = tokenizer(texts, verbose=False)["input_ids"]
+        # some tokenizers make nothing of no text
+        ids = [row or self._empty for row in encoded]
+        _check_length(max(map(len, ids)), self._loaded.max_tokens)
 
         def score(batch: Any, mask: Any) -> Any:
             return model(input_ids=batch, attention_mask=mask).logits.float()
 
-        pad = tokenizer.pad_token_id or 0
-        return score_in_batches(ids, score, self._batch_size, pad, model.device)
+        # decoders with a class head read the last token that is not the one the
+        # configuration calls padding; where it names none they take no batches
+        pad = getattr(model.config, "pad_token_id", None)
+        batch_size = 1 if pad is None else self._batch_size
+        return score_in_batches(ids, score, batch_size, pad or 0, model.device)
 
     def _find_targets(self, target: str | None, intact: np.ndarray) -> list[int]:
         if target is None:
@@ -118,8 +143,15 @@ def _labels(config: Any) -> list[str]:
 
 
 def _blank_token(tokenizer: Any) -> int:
-    known = (tokenizer.cls_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id)
-    return next((token for token in known if token is not None), 0)
+    """What stands for a text without tokens."""
+    for kind in ("cls", "bos", "eos", "unk", "pad"):
+        token = getattr(tokenizer, f"{kind}_token_id")
+        if token is not None:
+            return int(token)
+    raise InputError(
+        "this model's tokenizer has no special token at all, so there is no value for "
+        "an empty text. Name a model whose tokenizer has one."
+    )
 
 
 def _checked_value(value: str | None, num_labels: int) -> str:
@@ -138,11 +170,6 @@ def _checked_value(value: str | None, num_labels: int) -> str:
     return value or "log-odds"
 
 
-def _max_length(tokenizer: Any, model: Any) -> int:
-    positions = getattr(model.config, "max_position_embeddings", None)
-    return min(tokenizer.model_max_length, positions or tokenizer.model_max_length)
-
-
 def _check_length(tokens: int, allowed: int) -> None:
     if tokens > allowed:
         raise InputError(
@@ -151,16 +178,15 @@ def _check_length(tokens: int, allowed: int) -> None:
         )
 
 
-def _values_of(logits: Values, value: str) -> Values:
-    """Logits (m, classes) as the value asked for."""
-    if value == "logit":
-        return logits
-    if value == "probability":
-        return _softmax(logits)
-    # log p_c / (1 - p_c) = z_c - log sum of exp over the other classes
+def _log_odds(logits: Values) -> Values:
+    """log p_c / (1 - p_c) = z_c - log sum of exp over the other classes."""
     classes = logits.shape[1]
     others = [[j for j in range(classes) if j != c] for c in range(classes)]
     return logits - np.logaddexp.reduce(logits[:, others], axis=2)
+
+
+def _sigmoid(logits: Values) -> Values:
+    return np.exp(-np.logaddexp(0, -logits))
 
 
 def _softmax(logits: Values) -> Values:

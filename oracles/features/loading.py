@@ -1,6 +1,7 @@
 """Loading models by Hugging Face name, local folder or embedded name."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +21,11 @@ TASKS = {
 
 OFFLINE_WAY = (
     'The embedded models need no network: model="sentiment" (a classifier) or '
-    'model="facts" (a causal language model).'
+    'model="facts" (a causal language model); --model on the command line.'
 )
+HUB_SECONDS = 10.0  # for a first answer, before the cache is all there is
+NOT_THE_FUNCTION = ("transformers_version", "dtype", "torch_dtype", "_name_or_path")
+"""Settings of a configuration that do not say what the model computes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +39,25 @@ class LoadedModel:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of the tokenizer and of every parameter and buffer, byte by byte."""
+        """Hash of tokenizer, configuration and every parameter and saved buffer."""
+        config = json.loads(self.model.config.to_json_string())
+        settings = {k: v for k, v in config.items() if k not in NOT_THE_FUNCTION}
+        special = {k: str(v) for k, v in self.tokenizer.special_tokens_map.items()}
         digest = hashlib.blake2b(digest_size=16)
         digest.update(self.tokenizer.backend_tokenizer.to_str().encode())
+        digest.update(json.dumps([settings, special], sort_keys=True).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(_bytes(tensor))
         return digest.hexdigest()
+
+    @cached_property
+    def max_tokens(self) -> int:
+        """Longest input the model reads, special tokens included."""
+        positions = getattr(self.model.config, "max_position_embeddings", None) or 0
+        limits = [self.tokenizer.model_max_length, positions - _offset(self.model)]
+        # some configurations write -1 for "no limit"
+        return int(min(limit for limit in limits if limit > 0))
 
 
 def _bytes(tensor: Any) -> bytes:
@@ -49,6 +65,15 @@ def _bytes(tensor: Any) -> bytes:
 
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().tobytes()
+
+
+def _offset(model: Any) -> int:
+    """Rows of the position table before the first token's: two in RoBERTa, else 0."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings"):
+            padding = getattr(module, "padding_idx", None)
+            return 0 if padding is None else int(padding) + 1
+    return 0
 
 
 def load_model(
@@ -65,23 +90,31 @@ def load_model(
 
     Raises:
         ModelError: torch or transformers is missing; there is no such model, or the
-            hub cannot be reached; the folder holds no model; or it is of another kind.
+            hub cannot be reached; the folder lacks a part; the model is of another
+            kind, or its checkpoint lacks weights; or no such device or dtype.
     """
     transformers, torch = _libraries()
     source = _source(name)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = dtype or ("float32" if device == "cpu" else "auto")
-    with _quietly(transformers), _explaining(name):
-        config = transformers.AutoConfig.from_pretrained(source)
+    device = _checked_device(torch, device)
+    chosen = _checked_dtype(torch, dtype, device)
+    with _quietly(transformers), _explaining(name, is_local=source.is_local):
+        where = {
+            "pretrained_model_name_or_path": source.path,
+            "trust_remote_code": False,
+            "local_files_only": source.is_local or not _hub_answers(),
+        }
+        config = transformers.AutoConfig.from_pretrained(**where)
         task = _task(name, config)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, use_fast=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
         auto = {
             "text-classifier": transformers.AutoModelForSequenceClassification,
             "causal-lm": transformers.AutoModelForCausalLM,
         }[task]
-        model = auto.from_pretrained(source, dtype=chosen).to(device).eval()
-    if not tokenizer.is_fast:
-        raise ModelError(f"model={name!r} has no fast tokenizer, which spex needs.")
+        model, report = auto.from_pretrained(
+            **where, dtype=chosen, output_loading_info=True
+        )
+        model = model.to(device).eval()
+    _check_complete(name, tokenizer, report["missing_keys"])
     return LoadedModel(model, tokenizer, name, task)
 
 
@@ -97,9 +130,15 @@ def _libraries() -> tuple[Any, Any]:
     return transformers, torch
 
 
-def _source(name: str) -> str:
+@dataclass(frozen=True)
+class _Source:
+    path: str
+    is_local: bool
+
+
+def _source(name: str) -> _Source:
     if name in EMBEDDED_MODELS:
-        return str(EMBEDDED_MODELS[name])
+        return _Source(str(EMBEDDED_MODELS[name]), is_local=True)
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -108,14 +147,53 @@ def _source(name: str) -> str:
                 "Hugging Face layout. Name the folder that holds config.json, the "
                 "weights and the tokenizer."
             )
-        return str(folder)
+        return _Source(str(folder), is_local=True)
     looks_local = folder.is_file() or name.startswith(("/", ".", "~"))
     if looks_local or name.count("/") > 1 or not name.strip():
         raise ModelError(
             f"model={name!r} is not a folder. Name a folder with config.json, weights "
             f"and tokenizer, or a model on the Hugging Face hub. {OFFLINE_WAY}"
         )
-    return name
+    return _Source(name, is_local=False)
+
+
+def _hub_answers() -> bool:
+    """Whether the hub can be reached: asked once, as loading would retry for minutes.
+
+    What is in the cache loads without it.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
+    except Exception:  # its HTTP library, and so the class, differs between versions
+        return False
+    return True
+
+
+def _checked_device(torch: Any, device: str | None) -> str:
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"device={device!r} cannot be used here ({_first_line(error)}). Use cpu, "
+            "or leave it out."
+        ) from error
+    return device
+
+
+def _checked_dtype(torch: Any, dtype: str | None, device: str) -> str:
+    if dtype is None:
+        return "float32" if device == "cpu" else "auto"
+    known = getattr(torch, dtype, None)
+    if not isinstance(known, torch.dtype) or not known.is_floating_point:
+        raise ModelError(
+            f"dtype={dtype!r} is not known. Use float32, bfloat16 or float16."
+        )
+    return dtype
 
 
 def _task(name: str, config: Any) -> str:
@@ -127,23 +205,52 @@ def _task(name: str, config: Any) -> str:
     raise ModelError(
         f"model={name!r} is a {', '.join(architectures) or 'model without a head'}; "
         "spex explains sequence classifiers (...ForSequenceClassification) and causal "
-        f"language models (...ForCausalLM). {OFFLINE_WAY}"
+        "language models (...ForCausalLM, ...LMHeadModel), which the config.json "
+        f"names under architectures. {OFFLINE_WAY}"
     )
 
 
+def _check_complete(name: str, tokenizer: Any, missing: Any) -> None:
+    """Refuse what transformers makes up where a checkpoint has nothing."""
+    if missing:
+        raise ModelError(
+            f"model={name!r} has no weights for {', '.join(sorted(missing)[:4])}; they "
+            "would be random. Name a checkpoint that was trained for its task."
+        )
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"model={name!r} has no fast tokenizer, which spex needs. Save one beside "
+            "it as tokenizer.json."
+        )
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise ModelError(
+            f"model={name!r} has no tokenizer. Save the one it was trained with beside "
+            "it: tokenizer.save_pretrained(folder) writes tokenizer.json."
+        )
+
+
 @contextmanager
-def _explaining(name: str) -> Iterator[None]:
+def _explaining(name: str, is_local: bool) -> Iterator[None]:
     """Turn what loading may raise into a `ModelError` that names the way on."""
+    way = (
+        "A model's folder holds config.json, weights (model.safetensors) and a "
+        "tokenizer (tokenizer.json)."
+        if is_local
+        else "Check the name and the network."
+    )
     try:
         yield
     except ModelError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    except Exception as error:  # each file format and network library has its own
         raise ModelError(
-            f"model={name!r} cannot be loaded: {first} If it should come from the hub, "
-            f"check the name and the network. {OFFLINE_WAY}"
+            f"model={name!r} cannot be loaded: {_first_line(error)}. {way} {OFFLINE_WAY}"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return first.rstrip(" .")
 
 
 @contextmanager

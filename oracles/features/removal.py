@@ -1,6 +1,7 @@
 """Writing a text with some of its segments removed."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,12 @@ class Ablator:
     Attributes:
         text: the whole text.
         segments: in order, without overlap.
-        replacement: written in place of a removed segment; with "", the white space
-            after the segment goes too, and at the end of the text that before it.
+        replacement: written in place of a removed segment, the white space around it
+            kept. With "", a removed segment goes with the white space after it, so
+            that what is left reads on: between two kept segments stands what followed
+            the first, or where that is nothing (tokens of one word) the first white
+            space removed after it; nothing follows the last if the text went on.
+            Removing all leaves the empty text.
     """
 
     text: str
@@ -34,22 +39,38 @@ class Ablator:
         >>> ablator.write(np.array([False, True]))
         'bad, really.'
         """
-        parts = [self.text[: self.segments[0].start]]
-        ends = [segment.start for segment in self.segments[1:]] + [len(self.text)]
-        for segment, is_kept, end in zip(self.segments, mask, ends, strict=True):
-            gap = self.text[segment.end : end]
-            if is_kept:
-                parts += [segment.of(self.text), gap]
-            elif self.replacement:
-                parts += [self.replacement, gap]
-            else:
-                parts.append(gap.lstrip())
-        written = "".join(parts)
-        return written if mask.all() or self.replacement else written.rstrip()
+        return self._replace(mask) if self.replacement else self._delete(mask)
 
     def write_all(self, masks: Masks) -> list[str]:
         """The text under every mask."""
         return [self.write(mask) for mask in masks]
+
+    def _replace(self, mask: np.ndarray) -> str:
+        parts = [self.text[: self.segments[0].start]]
+        for is_kept, (words, gap) in zip(mask.tolist(), self._pieces, strict=True):
+            parts += [words if is_kept else self.replacement, gap]
+        return "".join(parts)
+
+    def _delete(self, mask: np.ndarray) -> str:
+        if not mask.any():
+            return ""
+        parts, between = [], self.text[: self.segments[0].start]
+        for is_kept, (words, gap) in zip(mask.tolist(), self._pieces, strict=True):
+            if is_kept:
+                parts += [between, words]
+                between = gap
+            elif parts and not between:
+                between = gap
+        return "".join([*parts, between] if mask[-1] else parts)
+
+    @cached_property
+    def _pieces(self) -> list[tuple[str, str]]:
+        """The characters of each segment, and those between it and the next."""
+        ends = [segment.start for segment in self.segments[1:]] + [len(self.text)]
+        return [
+            (segment.of(self.text), self.text[segment.end : end])
+            for segment, end in zip(self.segments, ends, strict=True)
+        ]
 
 
 def make_ablator(

@@ -11,6 +11,7 @@ ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof sr jr st vs etc e.g i.e cf fig no vol pp inc ltd co corp u.s "
     "u.k a.m p.m jan feb mar apr jun jul aug sep sept oct nov dec".split()
 )
+LONGEST_ABBREVIATION = 20  # characters looked at before a full stop
 SENTENCE_END = re.compile(r"""[.!?…]+["'”’)\]]*(?=\s|$)|[。！？]+[”’」』）]*|\n\s*\n""")
 
 
@@ -49,11 +50,11 @@ def split(text: str, kind: str, tokenizer: Any = None) -> tuple[Segment, ...]:
     spans = (_trimmed(text, *span) for span in SPLITTERS[kind](text, tokenizer))
     segments = tuple(Segment(*span) for span in spans if span[0] < span[1])
     if len(segments) < 2:
+        finer = COARSE_TO_FINE[COARSE_TO_FINE.index(kind) + 1 :]
+        way = f"finer segments ({', '.join(finer)}) or a " if finer else "a "
         raise InputError(
             f"the text is a single {kind}, and one segment has nothing to act together "
-            "with. Use finer segments, such as "
-            + ("token" if kind == "word" else "word")
-            + ", or a longer text."
+            f"with. Use {way}longer text."
         )
     return segments
 
@@ -94,7 +95,7 @@ def _sentences(text: str, tokenizer: Any) -> Iterator[tuple[int, int]]:
 
 def _is_abbreviation(text: str, dot: int) -> bool:
     """Whether the full stop at `dot` ends an abbreviation or an initial."""
-    word = re.search(r"\S*$", text[:dot])
+    word = re.search(r"\S*$", text[max(0, dot - LONGEST_ABBREVIATION) : dot])
     before = word.group().lstrip("(\"'“‘[") if word else ""
     is_initial = len(before) == 1 and before.isupper() and before != "I"
     return is_initial or before.lower() in ABBREVIATIONS
@@ -109,9 +110,9 @@ def _tokens(text: str, tokenizer: Any) -> Iterator[tuple[int, int]]:
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     end = 0
     for start, stop in encoded["offset_mapping"]:
-        # byte-level tokenizers split one character over tokens: they go together
-        if start >= end and stop > start:
-            yield start, stop
+        # byte-level tokenizers split one character over tokens: the first has it all
+        if stop > end:
+            yield max(start, end), stop
             end = stop
 
 
@@ -125,3 +126,5 @@ SPLITTERS: dict[str, Splitter] = {
     "paragraph": _paragraphs,
 }
 """Kind of segment -> function from text and tokenizer to character spans."""
+
+COARSE_TO_FINE = ("paragraph", "line", "sentence", "word", "token")
