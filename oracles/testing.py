@@ -1,8 +1,8 @@
 """The contract every oracle keeps, as tests for an oracle's own suite to inherit.
 
-    class TestMine(OracleContract):
-        def make_oracle(self):
-            return Mine("some text")
+class TestMine(OracleContract):
+    def make_oracle(self):
+        return Mine("some text")
 """
 
 import json

@@ -162,11 +162,11 @@ def _hub_answers() -> bool:
 
     What is in the cache loads without it.
     """
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, utils
 
     try:
-        get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
+        session = utils.get_session()  # type: ignore[attr-defined] # not in its list
+        session.head(constants.ENDPOINT, timeout=HUB_SECONDS)
     except Exception:  # its HTTP library, and so the class, differs between versions
         return False
     return True
@@ -244,7 +244,8 @@ def _explaining(name: str, is_local: bool) -> Iterator[None]:
         raise
     except Exception as error:  # each file format and network library has its own
         raise ModelError(
-            f"model={name!r} cannot be loaded: {_first_line(error)}. {way} {OFFLINE_WAY}"
+            f"model={name!r} cannot be loaded: {_first_line(error)}. {way} "
+            + OFFLINE_WAY
         ) from error
 
 

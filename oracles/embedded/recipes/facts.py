@@ -6,9 +6,9 @@ A GPT-NeoX of 1.4 million parameters learns from scratch, in three stages of lon
 and longer stories (`oracles/embedded/facts_world.py`), with ordinary English mixed in.
 Who works where changes with each story, so nothing but reading can lead to the answer.
 To make learning fast, each story carries several questions that cannot see each other,
-and inner layers are told where to look: without that, answers stay at chance for
-thousands of steps, with it they are right within one thousand. Sentences and words are
-deleted at random, upon which the right answer may become "unknown".
+and inner layers are told where to look: the loss of answers is 0.5 after 900 steps,
+while without that it was 1.3 after 1,700, little better than a guess. Sentences and
+words are deleted at random, upon which the right answer may become "unknown".
 
 Progress goes to the terminal, the model and its card to --out. torch.compile needs a
 C++ compiler. Data: WikiText-2 (Merity et al. 2016, CC BY-SA), as `wikitext2/valid.txt`

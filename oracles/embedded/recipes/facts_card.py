@@ -70,6 +70,7 @@ on the way to the answer; the last layer learns from answers and English alone.
   and as ordinary English beside the stories.
 
 ## Limits
+- Chains of three facts are often answered "unknown": see the table.
 - It reads the wordings of its world and little else: other names, relations or ways to
   ask get an answer, but not one to rely on.
 - As a writer of English it is poor; it was given just enough to be no stranger to it.

@@ -60,10 +60,20 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> str:
     return _save(model, tokenizer, tmp_path_factory.mktemp("bert"))
 
 
+@pytest.fixture(scope="session")
+def causal_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """Bytes and pairs of them, with a beginning and an end."""
+    return _tokenizer({"bos_token": "<s>", "eos_token": "</s>"})
+
+
 @pytest.fixture(scope="session", params=["llama", "gpt2"])
-def causal(request: pytest.FixtureRequest, tmp_path_factory: object) -> str:
+def causal(
+    request: pytest.FixtureRequest,
+    causal_tokenizer: transformers.PreTrainedTokenizerFast,
+    tmp_path_factory: object,
+) -> str:
     """A Llama (rotary positions) or a GPT-2 (learned ones)."""
-    tokenizer = _tokenizer({"bos_token": "<s>", "eos_token": "</s>"})
+    tokenizer = causal_tokenizer
     torch.manual_seed(1)
     vocabulary = len(tokenizer)
     if request.param == "llama":
