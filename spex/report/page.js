@@ -131,6 +131,7 @@ function draw() {
   const pairs = data.views[output].interactions
     .map((interaction, row) => ({ ...interaction, row }))
     .filter((interaction) => interaction.players.length === 2)
+    .filter((pair, _, all) => Math.abs(pair.value) >= 0.2 * Math.abs(all[0].value))
     .slice(0, 5);
   stage.classList.toggle("arched", isWide && pairs.length > 0);
   if (!isWide) return;

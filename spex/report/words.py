@@ -36,8 +36,9 @@ def faithfulness(explanation: Explanation) -> str:
     fit = explanation.faithfulness
     if explanation.status is Status.EXACT:
         return "Explains all of the variation: every mask was ablated."
+    share = f"{max(fit, 0.0):.0%}" if fit < 0.985 else f"{int(fit * 1000) / 10}%"
     return (
-        f"Explains {max(fit, 0.0):.0%} of the variation (R² {fit:.3f}, {LEVEL:.0%} "
+        f"Explains {share} of the variation (R² {fit:.3f}, {LEVEL:.0%} "
         f"interval {fit.low:.3f} to {fit.high:.3f}) on {fit.num_masks} ablations it "
         "was not fitted to."
     )
