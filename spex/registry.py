@@ -57,7 +57,7 @@ def choose(
     if method == "auto":
         name, reason = _automatic(num_players, budget, max_order)
     chosen = _checked(_load(name, max_order))
-    needed = chosen.min_budget(num_players)
+    needed = min(chosen.min_budget(num_players), 2 ** min(num_players, 62))
     if budget < needed:
         raise BudgetError(
             f"budget={budget} is below the {needed} ablations that {name} needs for "

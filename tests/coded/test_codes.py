@@ -43,7 +43,9 @@ def test_every_support_within_reach_is_decoded(num_players: int, t: int) -> None
 def test_any_word_is_decoded_as_galois_decodes_it(num_players: int, t: int) -> None:
     """Random syndromes, most of them beyond reach, at full code length."""
     code = Code(num_players, t)
-    theirs = galois.BCH(num_players, d=2 * t + 1)
+    q = num_players.bit_length()
+    same_field = galois.GF(2**q, irreducible_poly=galois.conway_poly(2, q))
+    theirs = galois.BCH(num_players, d=2 * t + 1, extension_field=same_field)
     words = np.random.default_rng(1).integers(0, 2, (200, num_players))
     # position i here is the coefficient of x^i, which galois writes from the right
     decoded, errors = theirs.decode(words[:, ::-1], output="codeword", errors=True)
