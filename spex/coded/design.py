@@ -84,8 +84,8 @@ def shapes(num_players: int, max_order: int) -> Iterator[Shape]:
 
 def smallest_budget(num_players: int, max_order: int) -> int:
     """The smallest budget that pays for a design of order 1 and its uniform masks."""
-    cheapest = min(shape.num_masks for shape in shapes(num_players, min(1, max_order)))
-    return 1 + cheapest + MIN_UNIFORM
+    costs = (shape.num_masks for shape in shapes(num_players, min(1, max_order)))
+    return 1 + min(costs, default=2**num_players) + MIN_UNIFORM
 
 
 def largest_shape(num_players: int, max_order: int, budget: int) -> Shape:
