@@ -1,6 +1,7 @@
 """Any callable as an oracle."""
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -63,8 +64,10 @@ class FunctionOracle:
 
 
 def _names(players: int | Sequence[str]) -> tuple[str, ...]:
-    if isinstance(players, int):
-        players = [f"player {i}" for i in range(players)]
-    if len(players) < 1:
+    if isinstance(players, Integral | int):
+        names = tuple(f"player {i}" for i in range(int(players)))
+    else:
+        names = tuple(map(str, players))
+    if not names:
         raise InputError("players is empty; an oracle needs at least one player.")
-    return tuple(str(name) for name in players)
+    return names

@@ -7,6 +7,7 @@ processes may share a file.
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,13 @@ class Ledger:
             self._open()
 
     def _open(self) -> None:
+        with self._transaction():  # of several openers, one makes the tables
+            self._refuse_foreign()
+            self._migrate()
+        self._write_ahead()
+        self._db.execute("PRAGMA synchronous = FULL")
+
+    def _refuse_foreign(self) -> None:
         application = self._db.execute("PRAGMA application_id").fetchone()[0]
         tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if application != APPLICATION_ID and tables:
@@ -67,43 +75,66 @@ class Ledger:
                 f"{self.path} is a SQLite file of another program, not a ledger. "
                 "Name a new file."
             )
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._migrate()
+
+    def _write_ahead(self) -> None:
+        # changing the mode does not wait for other connections as all else does
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
 
     def _migrate(self) -> None:
-        with self._transaction():
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > len(MIGRATIONS):
-                raise LedgerError(
-                    f"{self.path} has schema {version}; this version of spex reads up "
-                    f"to {len(MIGRATIONS)}. Upgrade spex or name a new file."
-                )
-            for migration in MIGRATIONS[version:]:
-                migration(self._db)
-            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise LedgerError(
+                f"{self.path} has schema {version}; this version of spex reads up to "
+                f"{len(MIGRATIONS)}. Upgrade spex or name a new file."
+            )
+        for migration in MIGRATIONS[version:]:
+            migration(self._db)
+        self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     def read(self, fingerprint: str, masks: Masks) -> dict[int, np.ndarray]:
         """Row number in `masks` -> stored value row (k,), for the rows known.
 
         Raises:
-            LedgerError: the file is corrupt.
+            LedgerError: the file is corrupt, or holds this fingerprint with another
+                number of players.
         """
         with self._explaining_errors():
-            oracle = self._oracle(fingerprint)
-            if oracle is None:
+            query = "SELECT id, num_players, num_outputs FROM oracles"
+            query += " WHERE fingerprint = ?"
+            row = self._db.execute(query, (fingerprint,)).fetchone()
+            if row is None:
                 return {}
+            oracle, num_players, num_outputs = row
+            self._check_shape((num_players, num_outputs), (masks.shape[1], num_outputs))
             rows = self._db.execute(
                 "SELECT mask, value FROM ablations WHERE oracle = ?", (oracle,)
             )
             known = dict(rows.fetchall())
         keys = map(bytes, np.packbits(masks, axis=1))
         return {
-            row: np.frombuffer(known[key], dtype="<f8")
-            for row, key in enumerate(keys)
+            number: self._decoded(known[key], num_outputs)
+            for number, key in enumerate(keys)
             if key in known
         }
+
+    def _decoded(self, value: bytes, num_outputs: int) -> np.ndarray:
+        is_whole = len(value) == 8 * num_outputs
+        numbers = np.frombuffer(value if is_whole else b"", dtype="<f8")
+        if not is_whole or not np.isfinite(numbers).all():
+            raise LedgerError(
+                f"{self.path} holds a damaged value. Name a new file, or restore this "
+                "one from a copy."
+            )
+        return numbers
 
     def write(self, fingerprint: str, masks: Masks, values: Values) -> None:
         """Commit one batch; rows already there are left as they are.
@@ -123,22 +154,23 @@ class Ledger:
                 ),
             )
 
-    def _oracle(
-        self, fingerprint: str, shape: tuple[int, int] | None = None
-    ) -> int | None:
-        """The oracle's row id; with a shape (n, k) it is checked, or made."""
+    def _oracle(self, fingerprint: str, shape: tuple[int, int]) -> int | None:
+        """The oracle's row id, made if it is new; its shape (n, k) is checked."""
         query = "SELECT id, num_players, num_outputs FROM oracles WHERE fingerprint = ?"
         row = self._db.execute(query, (fingerprint,)).fetchone()
-        if row is None and shape is not None:
+        if row is None:
             insert = "INSERT INTO oracles VALUES (NULL, ?, ?, ?)"
             return self._db.execute(insert, (fingerprint, *shape)).lastrowid
-        if row is not None and shape is not None and row[1:] != shape:
+        self._check_shape(row[1:], shape)
+        return int(row[0])
+
+    def _check_shape(self, known: tuple[int, int], shape: tuple[int, int]) -> None:
+        if tuple(known) != shape:
             raise LedgerError(
-                f"{self.path} holds this oracle with {row[1]} players and {row[2]} "
+                f"{self.path} holds this oracle with {known[0]} players and {known[1]} "
                 f"outputs; it now has {shape[0]} and {shape[1]}. Its fingerprint does "
                 "not tell two systems apart: give it another, or name a new file."
             )
-        return None if row is None else int(row[0])
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -13,6 +13,9 @@ from oracles.ledger import Ledger
 BATCH_SIZE = 128
 """Masks given to the oracle, and committed to the ledger, at a time."""
 
+LARGEST = 1e100
+"""Values beyond this overflow when they are squared."""
+
 Progress = Callable[[int, int], None]
 """Called as progress(done, total) after every batch, in distinct ablations."""
 
@@ -125,7 +128,7 @@ def check_values(values: Values, masks: Masks, oracle: Oracle) -> Values:
             f"masks; expected ({len(masks)}, {width}), one row for each mask and one "
             "column for each output."
         )
-    bad = ~np.isfinite(values).all(axis=1)
+    bad = ~(np.abs(values) <= LARGEST).all(axis=1)  # NaN compares as False
     if bad.any():
         raise OracleValueError(_name_bad_masks(values[bad], masks[bad], oracle))
     return values
@@ -148,7 +151,8 @@ def _name_bad_masks(values: Values, masks: Masks, oracle: Oracle) -> str:
         more = f" and {len(removed) - 8} more" if len(removed) > 8 else ""
         shown.append(f"{value.tolist()} with players removed: {names or 'none'}{more}")
     return (
-        f"the oracle returned values that are not finite for {len(masks)} masks: "
+        f"the oracle returned values that are not finite, or beyond {LARGEST:g}, for "
+        f"{len(masks)} masks: "
         + "; ".join(shown)
         + ". Values must be finite for every mask, the empty one included; earlier "
         "batches are kept if a ledger was given."

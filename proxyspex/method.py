@@ -83,8 +83,8 @@ class ProxySpex:
             raise MethodError(f"num_terms={self.num_terms} must be at least 1.")
 
     def min_budget(self, num_players: int) -> int:
-        """20, or all masks if there are fewer."""
-        return min(MIN_BUDGET, 2**num_players)
+        """20: fewer teach trees nothing."""
+        return MIN_BUDGET
 
     def plan(
         self, num_players: int, budget: int, rng: np.random.Generator

@@ -158,7 +158,10 @@ class Terms:
 def forest_terms(forest: Forest, num_players: int) -> Terms:
     """All coefficients of a forest, exactly."""
     hashes = _player_hashes(num_players)
-    keys, members, coefficients = [], [], []
+    # begins with the empty set, so that a forest without trees is zero
+    keys = [np.zeros(1, dtype=np.uint64)]
+    members = [np.full((1, MAX_DEPTH), -1)]
+    coefficients = [np.zeros(1)]
     for paths, patterns, values in _leaf_paths(forest):
         depth = paths.shape[1]
         tables, sets = _tabulate(paths, patterns, values, hashes)

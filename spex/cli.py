@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nspex: {stop}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except KeyboardInterrupt:
-        print("\nspex: stopped before any ablation.", file=sys.stderr)
+        print("\nspex: stopped.", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 
@@ -215,7 +215,7 @@ def _read_text(options: argparse.Namespace) -> str:
     if len(given) == 2:
         raise InputError("a text and --file were both given. Give one of them.")
     if options.text is not None:
-        return options.text
+        return _checked_unicode(options.text, "the text")
     if options.file is None and sys.stdin.isatty():
         raise InputError(
             'no text to explain. Pass it as spex explain "text", with --file, or on '
@@ -223,20 +223,42 @@ def _read_text(options: argparse.Namespace) -> str:
         )
     try:
         if options.file is None:
-            return sys.stdin.read()
+            return sys.stdin.buffer.read().decode("utf-8")
         return options.file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         source = "standard input" if options.file is None else options.file
         raise InputError(f"{source} cannot be read as UTF-8 text ({error}).") from error
 
 
+def _checked_unicode(text: str, source: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{source} cannot be read as UTF-8 text ({error}).") from error
+    return text
+
+
 def _check_outputs(options: argparse.Namespace) -> None:
     if options.top < 1:
         raise InputError(f"--top {options.top} must be at least 1.")
+    _check_apart(options)
     if options.out is not None:
         check_writable(options.out)
     if options.json is not None and str(options.json) != "-":
         check_writable(options.json)
+
+
+def _check_apart(options: argparse.Namespace) -> None:
+    """No file is written over another of this command."""
+    seen: dict[Path, str] = {}
+    for name in ("file", "result", "ledger", "out", "json"):
+        path = getattr(options, name, None)
+        if path is None or str(path) == "-":
+            continue
+        place = path.resolve()
+        if place in seen and (place.is_file() or not place.exists()):
+            raise InputError(f"{seen[place]} and {name} are the same file, {path}.")
+        seen[place] = name
 
 
 @contextmanager

@@ -4,12 +4,22 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from oracles import FunctionOracle, InputError, Ledger, Masks, Oracle, Progress, run
+from oracles import (
+    FunctionOracle,
+    InputError,
+    InterruptedRun,
+    Ledger,
+    Masks,
+    Oracle,
+    Progress,
+    run,
+)
 from spex.errors import BudgetError, MethodError
 from spex.explanation import Explanation, Provenance
 from spex.faithfulness import estimate_faithfulness, exact_faithfulness
@@ -48,7 +58,8 @@ def explain(
     Raises:
         InputError: a callable without `players`, or `players` with an oracle.
         BudgetError: the budget is below what the method can use.
-        MethodError: no such method.
+        MethodError: no such method, or a negative seed.
+        InterruptedRun: Ctrl-C; it says what was kept.
         OracleError: the oracle or the ledger failed; see `oracles.errors`.
 
     >>> import numpy as np
@@ -56,6 +67,8 @@ def explain(
     >>> {players: round(f, 3) for players, f in e.fourier.to_dict().items()}
     {(): 0.25, (0,): -0.25, (1,): -0.25, (0, 1): 0.25}
     """
+    if not isinstance(seed, Integral) or seed < 0:
+        raise MethodError(f"seed={seed} must be a whole number of at least 0.")
     oracle = as_oracle(oracle, players)
     num_players = len(oracle.players)
     budget = default_budget(num_players) if budget is None else _checked_budget(budget)
@@ -66,7 +79,11 @@ def explain(
     with _opened(ledger) as book:
         done = run(oracle, plan.masks, ledger=book, progress=progress)
     started = time.perf_counter()
-    recovery = choice.method.recover(plan, done.values, recovering)
+    try:
+        recovery = choice.method.recover(plan, done.values, recovering)
+    except KeyboardInterrupt:
+        path = None if book is None else book.path
+        raise InterruptedRun(done.spent, done.spent, path) from None
     return _explanation(
         oracle,
         plan,
@@ -117,9 +134,9 @@ def as_oracle(
 
 
 def _checked_budget(budget: int) -> int:
-    if budget < 1:
-        raise BudgetError(f"budget={budget} must be at least 1 ablation.")
-    return budget
+    if not isinstance(budget, Integral) or budget < 1:
+        raise BudgetError(f"budget={budget} must be a whole number of at least 1.")
+    return int(budget)
 
 
 def _check_plan(plan: Plan, budget: int) -> None:

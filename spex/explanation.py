@@ -305,7 +305,7 @@ def load(path: str | Path) -> Explanation:
         )
     try:
         return _from_json(data)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ResultError(
             f"{path} is a damaged explanation ({type(error).__name__}: {error}). "
             "Explain again; a ledger makes that free."
@@ -314,6 +314,7 @@ def load(path: str | Path) -> Explanation:
 
 def _from_json(data: Mapping[str, Any]) -> Explanation:
     fourier, fit = data["fourier"], data["faithfulness"]
+    _check_consistent(data)
     shape = (len(fourier["supports"]), len(data["outputs"]))
     spectrum = SparseFourier.from_terms(
         len(data["players"]),
@@ -331,3 +332,27 @@ def _from_json(data: Mapping[str, Any]) -> Explanation:
         intact=np.array(data["intact"], dtype=float),
         provenance=Provenance(**data["provenance"]),
     )
+
+
+def _check_consistent(data: Mapping[str, Any]) -> None:
+    """Raise ValueError if parts of a saved explanation contradict each other."""
+    num_outputs, fit = len(data["outputs"]), data["faithfulness"]
+    numbers = [
+        *np.ravel(data["fourier"]["coefficients"]).tolist(),
+        *np.ravel(data["fourier"]["standard_errors"]).tolist(),
+        *data["intact"],
+        *fit["per_output"],
+        fit["low"],
+        fit["high"],
+        fit["num_masks"],
+    ]
+    if not np.isfinite(np.array(numbers, dtype=np.float64)).all():
+        raise ValueError("a number is not finite")
+    if not len(data["intact"]) == len(fit["per_output"]) == num_outputs:
+        raise ValueError("there are not as many values as outputs")
+    players = [p for support in data["fourier"]["supports"] for p in support]
+    if not all(isinstance(player, int) for player in players):
+        raise ValueError("a player of a support is not a whole number")
+    subject = data["provenance"]["subject"]
+    if "text" in subject and len(subject["spans"]) != len(data["players"]):
+        raise ValueError("there are not as many spans as players")

@@ -68,7 +68,7 @@ def estimate_faithfulness(values: Values, predictions: Values) -> Faithfulness:
     ratio = _unexplained(values, predictions)
     total = float(ratio.unexplained.mean())
     if total <= 0:
-        return exact_faithfulness(values.shape[1])
+        return Faithfulness(1.0, 1.0, (1.0,) * values.shape[1], len(values))
     influence = (ratio.influence * ratio.unexplained).mean(axis=1) / total
     spread = (
         influence.std() / np.sqrt(len(values)) * NormalDist().inv_cdf((1 + LEVEL) / 2)

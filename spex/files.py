@@ -14,18 +14,34 @@ def check_writable(path: str | Path) -> Path:
     Raises:
         OutputError: the folder is missing or not writable, or the path is a folder.
     """
-    path = Path(path)
-    folder = path.parent
+    path = Path(os.path.realpath(path))
+    try:
+        return _checked(path)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror}). Name another file."
+        ) from error
+
+
+def _checked(path: Path) -> Path:
     if path.is_dir():
         raise OutputError(f"{path} is a folder. Name a file in it.")
-    if not folder.is_dir():
+    if not path.parent.is_dir():
         raise OutputError(
-            f"{path} cannot be written: the folder {folder} does not exist. Make it, "
-            "or name another."
+            f"{path} cannot be written: the folder {path.parent} does not exist. Make "
+            "it, or name another."
         )
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise OutputError(f"{path} cannot be written: no permission. Name another.")
+    if path.exists() and not path.is_file():
+        return path  # a device or pipe is written to, never replaced
+    _partial(path).touch()
+    _partial(path).unlink()
     return path
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -35,13 +51,16 @@ def write_text(path: str | Path, text: str) -> None:
         OutputError: it cannot be written.
     """
     path = check_writable(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    is_special = path.exists() and not path.is_file()
+    target = path if is_special else _partial(path)
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        target.write_text(text, encoding="utf-8")
+        if not is_special:
+            target.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written ({error}).") from error
+        if not is_special:
+            target.unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written ({error.strerror}).") from error
 
 
 def read_json(path: str | Path) -> Any:

@@ -17,6 +17,13 @@ def uniform_masks(num_players: int, count: int, rng: np.random.Generator) -> Mas
     if num_players <= ENUMERABLE:
         codes = rng.permutation(2**num_players - 1)[:count, None]
         drawn = (codes >> np.arange(num_players)) & 1 == 1
-    else:
-        drawn = rng.integers(0, 2, (count, num_players), dtype=np.uint8) == 1
-    return np.concatenate([intact, drawn])
+        return np.concatenate([intact, drawn])
+    masks = intact
+    while len(masks) <= count:
+        shape = (count + 1 - len(masks), num_players)
+        drawn = rng.integers(0, 2, shape, dtype=np.uint8) == 1
+        masks = np.concatenate([masks, drawn])
+        packed = np.packbits(masks, axis=1)
+        _, first = np.unique(packed, axis=0, return_index=True)
+        masks = masks[np.sort(first)]
+    return masks

@@ -43,7 +43,7 @@ def choose(
     if max_order < 1:
         raise MethodError(f"max_order={max_order} must be at least 1.")
     if not isinstance(method, str):
-        return Choice(_checked(method), type(method).__name__, "given by the caller")
+        return _given(_checked(method), num_players, budget)
     names = method_names()
     if method not in ("auto", *names):
         raise MethodError(
@@ -65,6 +65,20 @@ def choose(
             f"budget={needed} or more, a smaller max_order, or another method."
         )
     return Choice(chosen, name, reason)
+
+
+def _given(method: Method[Any], num_players: int, budget: int) -> Choice:
+    """A method passed as an object, unless it asks for more than all masks."""
+    name, needed = type(method).__name__, method.min_budget(num_players)
+    if num_players < 63 and 2**num_players <= min(budget, needed - 1):
+        reason = f"{name} needs more than all 2^{num_players} masks"
+        return Choice(Exact(), "exact", reason)
+    if budget < needed:
+        raise BudgetError(
+            f"budget={budget} is below the {needed} ablations that {name} needs for "
+            f"{num_players} players. Pass budget={needed} or more."
+        )
+    return Choice(method, name, "given by the caller")
 
 
 def _automatic(num_players: int, budget: int, max_order: int) -> tuple[str, str]:

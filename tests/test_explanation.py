@@ -117,12 +117,33 @@ def test_files_that_are_not_explanations_are_refused(
         load(tmp_path / "e.json")
 
 
-def test_a_damaged_spectrum_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        ("fourier", {"supports": [[3, 3]], "coefficients": [[1.0]]}),
+        ("fourier", {"supports": [[0.5]], "coefficients": [[1.0]]}),
+        ("fourier", {"supports": [[1]], "coefficients": [[float("nan")]]}),
+        ("fourier", {"supports": [[99]], "coefficients": [[1.0]]}),
+        ("faithfulness", {"low": "x"}),
+        ("faithfulness", {"per_output": []}),
+        ("intact", []),
+        ("provenance", {"subject": {"text": "a b", "spans": []}}),
+    ],
+)
+def test_a_damaged_result_is_refused(part: str, damage: object, tmp_path: Path) -> None:
     data = E.to_json()
-    data["fourier"]["supports"][1] = [3, 3]
+    if isinstance(damage, dict):
+        data[part] |= damage
+        if part == "fourier":
+            data[part]["standard_errors"] = [[0.0]]
+    else:
+        data[part] = damage
     (tmp_path / "e.json").write_text(json.dumps(data))
     with pytest.raises(ResultError, match="damaged"):
         load(tmp_path / "e.json")
+
+
+def test_a_missing_result_is_named(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="cannot be read"):
         load(tmp_path / "missing.json")
 
@@ -132,6 +153,22 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         E.save(tmp_path / "missing" / "e.json")
     with pytest.raises(OutputError, match="is a folder"):
         E.to_html(tmp_path)
+    with pytest.raises(OutputError, match="too long"):
+        E.save(tmp_path / ("x" * 300))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_device_is_written_to_and_never_replaced() -> None:
+    with pytest.raises(OutputError, match="No space"):
+        E.save("/dev/full")
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    E.save(tmp_path / "link.json")
+    assert (tmp_path / "link.json").is_symlink()
+    assert load(tmp_path / "real.json").to_json() == E.to_json()
 
 
 def test_status_follows_the_faithfulness() -> None:

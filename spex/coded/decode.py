@@ -26,7 +26,7 @@ from spex.spectrum import Support
 CHASE_DEPTH = 10  # least reliable signs that may be flipped, up to two at a time
 PURITY = (0.98, 0.9, 0.75, 0.6, 0.45)  # part of a bin's energy, falling as it stalls
 MAX_ROUNDS = 60
-ROUNDING = 1e-20  # of the total energy: a bin below this part is empty
+ROUNDING = 1e-13  # of the largest value: bins smaller than this are empty
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +39,16 @@ class _Found:
 
 
 def decode(plan: CodedPlan, values: Values) -> dict[Support, NDArray[np.float64]]:
-    """Candidate supports with a first estimate of their coefficients, each (k,)."""
-    bins = _bins(plan, values)  # (C, P, 2^b, k)
-    empty = ROUNDING * float((bins**2).sum())
+    """Candidate supports but the empty one, with first estimates, each (k,).
+
+    Outputs are centred and scaled first, so that each has one vote and an offset of
+    the values does not drown the rest.
+    """
+    centred, scale = values - values.mean(axis=0), values.std(axis=0)
+    rounding = ROUNDING * np.abs(values).max(axis=0)
+    scale = np.where(scale <= rounding, 1.0, scale)  # constant outputs have no vote
+    bins = _bins(plan, centred / scale)  # (C, P, 2^b, k)
+    empty = float(((rounding / scale) ** 2).sum()) * bins.shape[1]
     estimates: dict[Support, NDArray[np.float64]] = {}
     level = 0
     for _ in range(MAX_ROUNDS):
@@ -55,8 +62,9 @@ def decode(plan: CodedPlan, values: Values) -> dict[Support, NDArray[np.float64]
         _peel(plan, bins, found)
         for bits, coefficient in zip(found.bits, found.coefficients, strict=True):
             support = tuple(np.flatnonzero(bits).tolist())
-            sign = (-1.0) ** plan.offset[bits].sum()
-            estimates[support] = estimates.get(support, 0.0) + sign * coefficient
+            signed = (-1.0) ** plan.offset[bits].sum() * coefficient * scale
+            estimates[support] = estimates.get(support, 0.0) + signed
+    estimates.pop((), None)  # what centring left of the mean
     return estimates
 
 

@@ -126,10 +126,13 @@ def refine(
 
 
 def _decoded_only(data: _Data, estimates: dict[Support, NDArray[np.float64]]) -> _Model:
-    supports = list(dict.fromkeys([(), *estimates]))[: len(data.masks) // 2]
-    return data.fit(
-        supports, np.ones(len(supports)), NO_NOISE, "least squares on what was decoded"
-    )
+    strongest = sorted(estimates, key=lambda s: -float((estimates[s] ** 2).sum()))
+    supports = [(), *strongest][: len(data.masks) // 2]
+    reason = "least squares on what was decoded"
+    try:
+        return data.fit(supports, np.ones(len(supports)), NO_NOISE, reason)
+    except np.linalg.LinAlgError:  # two supports look alike on these masks
+        return data.fit(supports, np.ones(len(supports)), NOISES[0], reason)
 
 
 def _low_order(

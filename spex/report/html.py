@@ -44,7 +44,7 @@ def render_html(explanation: Explanation, index: str = "BII", top: int = 10) -> 
         "outputs": _output_choice(explanation.outputs),
         "text": _text(explanation, first["influence"]),
         **_lists(_strongest(explanation, index, top, output=0), index),
-        "orders": _orders(explanation),
+        "orders": escape(first["orders"]),
         "faithfulness": escape(words.faithfulness(explanation)),
         "cost": escape(words.cost(explanation)),
         "method": escape(words.method(explanation)),
@@ -98,6 +98,7 @@ def _data(explanation: Explanation, index: str, top: int) -> dict[str, Any]:
         "views": [
             {
                 "influence": _influence(explanation, output),
+                "orders": _orders(explanation, output),
                 "interactions": [
                     {
                         "players": list(found.players),
@@ -237,9 +238,9 @@ def _bar(found: Interaction, widest: float) -> str:
     )
 
 
-def _orders(explanation: Explanation) -> str:
-    """Share of the surrogate's variance at each order, first output."""
-    energy = explanation.fourier.energy_by_order()[1:, 0]
+def _orders(explanation: Explanation, output: int) -> str:
+    """Share of the surrogate's variance at each order."""
+    energy = explanation.fourier.energy_by_order()[1:, output]
     total = energy.sum()
     if total == 0:
         return ""

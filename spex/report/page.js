@@ -73,7 +73,7 @@ function show(view) {
   const isGroup = (item) => view.interactions[item.dataset.row].players.length > 1;
   together.replaceChildren(...items.filter(isGroup));
   alone.replaceChildren(...items.filter((item) => !isGroup(item)));
-  document.getElementById("orders").textContent = "";
+  document.getElementById("orders").textContent = view.orders;
   draw();
   predict();
 }

@@ -9,11 +9,13 @@ def question(explanation: Explanation) -> str:
     subject = explanation.provenance.subject
     kind = subject.get("segments", "player")
     if subject.get("kind") == "text-classifier":
-        says = ", ".join(subject["targets"])
-        return f"Which {kind}s, together, made {subject['model']} say {says}?"
+        says = ", ".join(subject.get("targets", ()))
+        return f"Which {kind}s, together, made {subject.get('model')} say {says}?"
     if subject.get("kind") == "causal-lm":
-        says = str(subject["continuation"]).strip()
-        return f"Which {kind}s, together, made {subject['model']} continue “{says}”?"
+        says = str(subject.get("continuation", "")).strip()
+        return (
+            f"Which {kind}s, together, made {subject.get('model')} continue “{says}”?"
+        )
     return "Which players, together, made the function say what it says?"
 
 

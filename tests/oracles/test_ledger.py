@@ -155,3 +155,33 @@ def test_a_killed_run_pays_for_nothing_twice_and_ends_the_same(tmp_path: Path) -
 
 def _lines(folder: Path) -> int:
     return (folder / "calls").read_bytes().count(b"\n")
+
+
+OPENED = """
+import sys, time
+from oracles import Ledger
+time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
+Ledger(sys.argv[1]).close()
+"""
+
+
+def test_processes_that_open_a_new_file_together_all_can(tmp_path: Path) -> None:
+    for number in range(3):
+        start = str(time.time() + 1.5)
+        command = [sys.executable, "-c", OPENED, str(tmp_path / f"l{number}"), start]
+        openers = [subprocess.Popen(command) for _ in range(6)]
+        assert [opener.wait(timeout=60) for opener in openers] == [0] * 6
+
+
+def test_reading_checks_the_number_of_players_and_every_value(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "l") as ledger:
+        ledger.write("one", _masks(num_players=14), np.ones((5, 1)))
+        with pytest.raises(LedgerError, match="14 players"):
+            ledger.read("one", _masks(num_players=15))
+    for damaged in (b"xx", np.array([np.nan]).tobytes()):
+        with sqlite3.connect(tmp_path / "l") as db:
+            db.execute("UPDATE ablations SET value = ?", (damaged,))
+        ledger = Ledger(tmp_path / "l")
+        with pytest.raises(LedgerError, match="damaged value"):
+            ledger.read("one", _masks(num_players=14))
+        ledger.close()
