@@ -1,14 +1,15 @@
 "use strict";
-const data = JSON.parse(document.getElementById("data").textContent);
-const words = document.getElementById("words");
-const segments = [...words.querySelectorAll(".segment")];
-const lists = document.getElementById("interactions");
-const together = document.getElementById("together");
-const alone = document.getElementById("alone");
-const arcs = document.getElementById("arcs");
-const stage = document.getElementById("stage");
+const at = (id) => document.getElementById(id);
+const data = JSON.parse(at("data").textContent);
+const [words, lists, together, stage, arcs] = ["words", "interactions", "together", "stage", "arcs"].map(at);
+const segments = [...words.querySelectorAll("[data-player]")];
 const kept = segments.map(() => true);
 let output = 0;
+let size = 0; // of the groups listed; 0 for every size
+let isLong = false; // more groups than the first few
+let pinned = null; // the row whose segments stay lit
+let lit = [];
+let drawn = []; // arcs, each with its row
 
 // v(x) = sum of F(S) (-1)^(players of S that are kept)
 function evaluate(supports, coefficients, mask) {
@@ -21,157 +22,213 @@ function evaluate(supports, coefficients, mask) {
   return total;
 }
 
-const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(3);
-const percent = (value) => (100 / (1 + Math.exp(-value))).toFixed(1) + " %";
+function signed(value) {
+  const isPlain = Math.abs(value) >= 0.01 && Math.abs(value) < 1e6;
+  return (value < 0 ? "" : "+") + (isPlain ? value.toFixed(3) : String(Number(value.toPrecision(2))));
+}
+
+function chance(value) {
+  if (data.scale === null) return "";
+  const part = data.scale === "log-odds" ? 1 / (1 + Math.exp(-value)) : Math.min(1, Math.exp(value));
+  return (100 * part).toFixed(1) + "%";
+}
+
+function element(tag, text, name = "") {
+  const node = document.createElement(tag);
+  node.textContent = text;
+  node.className = name;
+  return node;
+}
+
+function shape(tag, attributes) {
+  const node = document.createElementNS(arcs.namespaceURI, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  arcs.append(node);
+  return node;
+}
+
+const playersOf = (row) => row.dataset.players.split(" ").map(Number);
+const rowsIn = (place) => [...place.querySelectorAll("[data-players]")];
+const isSelected = (row) => size === 0 || playersOf(row).length === size;
 
 function predict() {
   const coefficients = data.coefficients[output];
   const now = evaluate(data.supports, coefficients, kept);
-  const all = evaluate(data.supports, coefficients, kept.map(() => true));
-  const odds = data.isLogOdds ? ` (${percent(now)})` : "";
-  document.getElementById("predicted").textContent = signed(now) + odds;
-  document.getElementById("change").textContent =
-    `${signed(now - all)} from ${signed(all)} with all kept; measured ${signed(data.intact[output])}`;
-  document.getElementById("whatif").hidden = kept.every(Boolean);
+  const whole = evaluate(data.supports, coefficients, kept.map(() => true));
+  const removed = kept.filter((isKept) => !isKept).length;
+  for (const [id, value] of [["measured", data.intact[output]], ["whole", whole], ["now", now]]) {
+    at(id).replaceChildren(element("b", signed(value)), element("small", chance(value)));
+  }
+  const change = element("span", signed(now - whole), now > whole ? "up" : "down");
+  at("removed").replaceChildren(...(removed ? [`${removed} removed, change `, change] : ["Nothing removed"]));
+  at("reset").disabled = !removed;
 }
 
 function toggle(player) {
   kept[player] = !kept[player];
-  const segment = segments[player];
-  segment.classList.toggle("removed", !kept[player]);
-  segment.setAttribute("aria-pressed", String(!kept[player]));
-  predict();
+  segments[player].classList.toggle("removed", !kept[player]);
+  segments[player].setAttribute("aria-pressed", String(!kept[player]));
 }
 
-function link(players, rows) {
+function light(players, rows) {
+  for (const node of lit) node.classList.remove("linked");
+  lit = [...players.map((player) => segments[player]), ...rows];
+  for (const node of lit) node.classList.add("linked");
   words.classList.toggle("linking", players.length > 0);
-  segments.forEach((s, i) => s.classList.toggle("linked", players.includes(i)));
-  for (const item of lists.querySelectorAll("[data-row]")) {
-    item.classList.toggle("linked", rows.includes(Number(item.dataset.row)));
-  }
-  for (const arc of arcs.children) {
-    const row = Number(arc.dataset.row);
-    arc.classList.toggle("on", rows.includes(row));
-    arc.classList.toggle("off", rows.length > 0 && !rows.includes(row));
+  for (const { path, row } of drawn) {
+    path.classList.toggle("on", rows.includes(row));
+    path.classList.toggle("off", rows.length > 0 && !rows.includes(row));
   }
 }
 
-function rowsOf(player) {
-  const found = data.views[output].interactions;
-  return found.flatMap((interaction, row) => (interaction.players.includes(player) ? [row] : []));
+const lightRow = (row) => light(playersOf(row), [row]);
+const lightPlayer = (player) => light([], rowsIn(lists).filter((row) => playersOf(row).includes(player)));
+const rest = () => (pinned ? lightRow(pinned) : light([], []));
+
+function pin(row) {
+  pinned?.classList.remove("pinned");
+  pinned = pinned === row ? null : row;
+  pinned?.classList.add("pinned");
+  rest();
+  if (pinned) segments[playersOf(pinned)[0]].scrollIntoView({ block: "nearest", behavior: "smooth" });
 }
 
-function show(view) {
-  const largest = Math.max(...view.influence.map(Math.abs)) || 1;
-  segments.forEach((segment, i) => {
-    const part = view.influence[i] / largest;
-    const shade = (part > 0 ? "p" : "m") + Math.round(Math.abs(part) * 8);
-    segment.className = `segment ${shade}${kept[i] ? "" : " removed"}`;
-    segment.title = `on average ${signed(view.influence[i])} when kept`;
+function shade() {
+  const influence = segments.map(() => 0);
+  data.supports.forEach((support, term) => {
+    if (support.length === 1) influence[support[0]] = -2 * data.coefficients[output][term];
   });
-  const items = rows(view);
-  const isGroup = (item) => view.interactions[item.dataset.row].players.length > 1;
-  together.replaceChildren(...items.filter(isGroup));
-  alone.replaceChildren(...items.filter((item) => !isGroup(item)));
-  document.getElementById("orders").textContent = view.orders;
-  draw();
+  const largest = influence.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
+  segments.forEach((segment, player) => {
+    const part = influence[player] / largest;
+    const step = (part > 0 ? "p" : "m") + Math.round(Math.abs(part) * data.shades);
+    segment.className = `segment ${step}${kept[player] ? "" : " removed"}`;
+    segment.title = `${signed(influence[player])} on average when kept`;
+  });
+}
+
+function show() {
+  // this markup was made and escaped where the page was
+  for (const [id, markup] of Object.entries(data.views[output])) at(id).innerHTML = markup;
+  pinned = null;
+  lit = [];
+  for (const row of rowsIn(lists)) row.tabIndex = 0;
+  shade();
+  offerSizes();
+  select(0);
   predict();
 }
 
-function rows(view) {
-  const widest = Math.max(...view.interactions.flatMap((i) => [Math.abs(i.low), Math.abs(i.high)])) || 1;
-  return view.interactions.map((interaction, row) => {
-    const item = document.createElement("li");
-    item.className = `interaction ${interaction.value > 0 ? "p" : "m"}`;
-    item.tabIndex = 0;
-    item.dataset.row = row;
-    const names = add(item, "names", "");
-    interaction.names.forEach((name, i) => {
-      if (i) add(names, "plus", "+", "span");
-      add(names, "name", name, "span");
-    });
-    add(item, "value", signed(interaction.value));
-    add(item, "reading", interaction.reading);
-    item.append(bar(interaction, widest));
-    add(item, "share", (100 * interaction.share).toFixed(1) + "% of variance");
-    return item;
-  });
-}
-
-function add(parent, name, text, tag = "div") {
-  const child = document.createElement(tag);
-  child.className = name;
-  child.textContent = text;
-  parent.append(child);
-  return child;
-}
-
-function shape(tag, attributes) {
-  const node = document.createElementNS("http:" + "//www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  return node;
-}
-
-function bar(interaction, widest) {
-  const place = (value) => 60 + (58 * value) / widest;
-  const svg = shape("svg", { class: "bar", viewBox: "0 0 120 14" });
-  const [zero, value] = [place(0), place(interaction.value)];
-  svg.append(
-    shape("line", { class: "axis", x1: zero, x2: zero, y1: 0, y2: 14 }),
-    shape("rect", { x: Math.min(zero, value), y: 4, width: Math.abs(value - zero), height: 6, rx: 1 }),
-    shape("line", { class: "whisker", x1: place(interaction.low), x2: place(interaction.high), y1: 7, y2: 7 }),
+function offerSizes() {
+  const sizes = [...new Set(rowsIn(together).map((row) => playersOf(row).length))].sort((a, b) => a - b);
+  const choices = sizes.length > 1 ? [0, ...sizes] : [];
+  at("filter").replaceChildren(
+    ...choices.map((choice) => {
+      const button = element("button", choice === 0 ? "All" : choice === 2 ? "Pairs" : `Of ${choice}`);
+      button.type = "button";
+      button.dataset.size = choice;
+      return button;
+    }),
   );
-  return svg;
+}
+
+function select(choice) {
+  size = choice;
+  for (const button of at("filter").children) button.setAttribute("aria-pressed", String(Number(button.dataset.size) === size));
+  const rows = rowsIn(together);
+  const selected = rows.filter(isSelected);
+  const shown = isLong ? selected : selected.slice(0, data.top);
+  for (const row of rows) row.hidden = !shown.includes(row);
+  at("more").hidden = isLong || shown.length === selected.length;
+  at("more").textContent = `Show ${selected.length - shown.length} more`;
+  draw();
 }
 
 // arcs join the strongest pairs, where the text is short and the screen wide
 function draw() {
   arcs.replaceChildren();
-  const isWide = stage.clientWidth > 620 && segments.length <= 60 && words.innerText.length < 700;
-  const pairs = data.views[output].interactions
-    .map((interaction, row) => ({ ...interaction, row }))
-    .filter((interaction) => interaction.players.length === 2)
-    .filter((pair, _, all) => Math.abs(pair.value) >= 0.2 * Math.abs(all[0].value))
-    .slice(0, 5);
-  stage.classList.toggle("arched", isWide && pairs.length > 0);
-  if (!isWide) return;
+  drawn = [];
+  const isShort = segments.length <= 60 && words.textContent.length < 700;
+  const pairs = rowsIn(together).filter((row) => row.matches(":not([hidden], .unsure)") && playersOf(row).length === 2);
+  const hasArcs = isShort && stage.clientWidth > 480 && pairs.length > 0;
+  const isWordy = words.textContent.length > 24 * segments.length; // arcs would cross the text
+  stage.classList.toggle("arched", hasArcs && !isWordy);
+  if (!hasArcs) return;
   const frame = stage.getBoundingClientRect();
-  for (const pair of pairs) {
-    const ends = pair.players.map((player) => segments[player].getClientRects()[0]);
-    const [a, b] = ends.map((r) => ({ x: r.left + r.width / 2 - frame.left, y: r.top - frame.top }));
-    const height = Math.min(40, 14 + Math.abs(b.x - a.x) * 0.09);
-    const top = Math.min(a.y, b.y) - height;
-    const path = shape("path", {
-      class: pair.value > 0 ? "p" : "m",
-      d: `M${a.x},${a.y} C${a.x},${top} ${b.x},${top} ${b.x},${b.y}`,
+  pairs.slice(0, 6).forEach((row, rank) => {
+    const ends = playersOf(row).map((player) => segments[player].getClientRects()[0]);
+    const name = (row.classList.contains("p") ? "p" : "m") + (isWordy ? " quiet" : "");
+    const path = shape("path", { class: name, d: curve(ends, frame), "stroke-width": 3 - 0.35 * rank });
+    drawn.push({ path, row });
+  });
+}
+
+function curve(ends, frame) {
+  const [a, b] = ends.map((box) => ({ x: box.left + box.width / 2 - frame.left, y: box.top - frame.top }));
+  const top = Math.min(a.y, b.y) - Math.min(38, 12 + Math.abs(a.x - b.x) * 0.08);
+  return `M${a.x},${a.y} C${a.x},${top} ${b.x},${top} ${b.x},${b.y}`;
+}
+
+function start() {
+  for (const segment of segments) {
+    segment.setAttribute("role", "button");
+    segment.setAttribute("aria-pressed", "false");
+    segment.tabIndex = -1;
+  }
+  if (segments.length) segments[0].tabIndex = 0;
+  at("whatif").hidden = at("hint").hidden = false;
+  show();
+}
+
+// one stop for the tab key; arrows go from segment to segment
+function move(from, step) {
+  const next = segments[from + step];
+  if (!next) return;
+  segments[from].tabIndex = -1;
+  next.tabIndex = 0;
+  next.focus();
+}
+
+function on(place, events, selector, act) {
+  for (const name of events) {
+    place.addEventListener(name, (event) => {
+      const found = event.target.closest(selector);
+      if (found) act(found, event);
     });
-    path.dataset.row = pair.row;
-    arcs.append(path);
   }
 }
 
-segments.forEach((segment, player) => {
-  segment.addEventListener("click", () => toggle(player));
-  segment.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" && event.key !== " ") return;
-    event.preventDefault();
-    toggle(player);
-  });
-  for (const event of ["mouseenter", "focus"]) segment.addEventListener(event, () => link([], rowsOf(player)));
-  for (const event of ["mouseleave", "blur"]) segment.addEventListener(event, () => link([], []));
+const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+const isPress = (event) => event.type === "click" || event.key === "Enter" || event.key === " ";
+
+on(words, ["click", "keydown"], "[data-player]", (segment, event) => {
+  const player = Number(segment.dataset.player);
+  if (!isPress(event) && !STEPS[event.key]) return;
+  event.preventDefault();
+  if (STEPS[event.key]) return move(player, STEPS[event.key]);
+  toggle(player);
+  predict();
 });
-const onRow = (event) => {
-  const item = event.target.closest(".interaction");
-  if (item) link(data.views[output].interactions[item.dataset.row].players, [Number(item.dataset.row)]);
-};
-for (const event of ["mouseover", "focusin", "click"]) lists.addEventListener(event, onRow);
-for (const event of ["mouseleave", "focusout"]) lists.addEventListener(event, () => link([], []));
-document.getElementById("reset").addEventListener("click", () => {
+on(lists, ["click", "keydown"], "[data-players]", (row, event) => {
+  if (!isPress(event)) return;
+  event.preventDefault();
+  pin(row);
+});
+on(words, ["mouseover", "focusin"], "[data-player]", (segment) => lightPlayer(Number(segment.dataset.player)));
+on(lists, ["mouseover", "focusin"], "[data-players]", lightRow);
+for (const place of [words, lists]) for (const name of ["mouseleave", "focusout"]) place.addEventListener(name, rest);
+on(at("filter"), ["click"], "button", (button) => select(Number(button.dataset.size)));
+at("more").addEventListener("click", () => {
+  isLong = true;
+  select(size);
+});
+at("reset").addEventListener("click", () => {
   kept.forEach((isKept, player) => isKept || toggle(player));
+  predict();
 });
-document.getElementById("output")?.addEventListener("change", (event) => {
+at("output")?.addEventListener("change", (event) => {
   output = event.target.selectedIndex;
-  show(data.views[output]);
+  show();
 });
 addEventListener("resize", draw);
-draw();
+start();

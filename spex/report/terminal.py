@@ -18,10 +18,19 @@ from rich.text import Text
 from spex.explanation import Explanation, Interaction, Status
 from spex.faithfulness import LEVEL
 from spex.report import words
+from spex.report.html import answer, influence, interval, ranked, signed
 
 MAX_TEXT_LINES = 40
 MAX_NAME = 28
+MAX_OUTPUTS = 5  # whose intact values are listed
 STRONG = 0.35  # of the strongest influence: drawn bold
+
+# as pictures, so that no text can steer the terminal; new lines and tabs stay
+PICTURES: dict[int, int | None] = {
+    **{code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"},
+    **dict.fromkeys(range(0x7F, 0xA0), 0xFFFD),
+    ord("\r"): None,
+}
 
 
 def print_explanation(
@@ -35,12 +44,10 @@ def print_explanation(
         index: interaction index of the table.
         top: rows of the table.
     """
-    console.print(Text(words.question(explanation), style="bold"))
-    intact = ", ".join(
-        f"{name} = {value:.3f}"
-        for name, value in zip(explanation.outputs, explanation.intact, strict=True)
-    )
-    console.print(Text(f"Intact: {intact}"))
+    groups, _ = ranked(explanation, index)
+    console.print(Text(_plain(words.question(explanation)), style="bold"))
+    console.print(Text(_plain(answer(explanation, groups, index))))
+    console.print(Text(_plain(_intact(explanation))))
     console.print()
     console.print(_elided(_coloured(explanation), console))
     console.print()
@@ -54,33 +61,52 @@ def print_explanation(
     status = explanation.status
     console.print(Text(status.value, style=style.get(status, "green")))
     console.print(Text(words.cost(explanation)))
-    console.print(Text(words.method(explanation), style="dim"))
+    console.print(Text(_plain(words.method(explanation)), style="dim"))
+
+
+def _plain(text: str) -> str:
+    return text.translate(PICTURES)
+
+
+def _intact(explanation: Explanation) -> str:
+    shown = [
+        f"{name} = {signed(value)}"
+        for name, value in zip(
+            explanation.outputs[:MAX_OUTPUTS], explanation.intact.tolist(), strict=False
+        )
+    ]
+    more = len(explanation.outputs) - len(shown)
+    return f"Intact: {', '.join(shown)}" + (f" and {more} more" if more else "")
 
 
 def _coloured(explanation: Explanation) -> Text:
     """The text with each segment in the colour of its influence."""
     subject = explanation.provenance.subject
-    influence = [0.0] * len(explanation.players)
-    for single in explanation.top(len(explanation.players), "BV"):
-        influence[single.players[0]] = single.value
-    largest = max(map(abs, influence), default=0.0) or 1.0
+    values = influence(explanation)
+    largest = max(map(abs, values), default=0.0) or 1.0
+    styles = [_style(value / largest) for value in values]
+    drawn = Text()
     if "text" not in subject:
-        drawn = Text()
-        for name, value in zip(explanation.players, influence, strict=True):
-            drawn.append(name, style=_style(value / largest)).append("  ")
+        for name, style in zip(explanation.players, styles, strict=True):
+            drawn.append(_plain(name), style).append("  ")
         return drawn
-    drawn = Text(subject["text"])
-    for (start, end), value in zip(subject["spans"], influence, strict=True):
-        drawn.stylize(_style(value / largest), start, end)
-    if subject.get("suffix"):
-        drawn.append(" " + subject["suffix"].lstrip(), style="dim italic")
+    text, end = subject["text"], 0
+    before, after = (str(subject.get(key) or "") for key in ("prefix", "suffix"))
+    if before:
+        drawn.append(_plain(before) + " ", "dim italic")
+    for (start, stop), style in zip(subject["spans"], styles, strict=True):
+        drawn.append(_plain(text[end:start])).append(_plain(text[start:stop]), style)
+        end = stop
+    drawn.append(_plain(text[end:]))
+    if after:
+        drawn.append(" " + _plain(after.lstrip()), "dim italic")
     return drawn
 
 
 def _style(part: float) -> str:
     if abs(part) < 0.05:
         return "default"
-    colour = "dark_orange3" if part < 0 else "dodger_blue2"
+    colour = "dark_orange3" if part < 0 else "dodger_blue1"
     return f"bold {colour}" if abs(part) > STRONG else colour
 
 
@@ -93,7 +119,8 @@ def _elided(text: Text, console: Console) -> Text:
 
 
 def _table(found: list[Interaction], output: str, index: str) -> Table:
-    table = Table(title=f"Strongest interactions, {index} on {output}", expand=False)
+    title = Text(f"Strongest interactions, {index} on {_plain(output)}", "italic")
+    table = Table(title=title, expand=False)
     table.title_justify = "left"
     table.add_column("#", justify="right", style="dim")
     table.add_column("segments", overflow="fold", ratio=1)
@@ -101,25 +128,19 @@ def _table(found: list[Interaction], output: str, index: str) -> Table:
     table.add_column(f"{LEVEL:.0%} interval", justify="right", no_wrap=True)
     table.add_column("share", justify="right", no_wrap=True)
     for rank, interaction in enumerate(found, start=1):
-        style = "dodger_blue2" if interaction.value > 0 else "dark_orange3"
+        style = "dodger_blue1" if interaction.value > 0 else "dark_orange3"
         table.add_row(
             str(rank),
-            Text(" + ".join(_shortened(name) for name in interaction.names)),
-            Text(f"{interaction.value:+.3f}", style=style),
-            _interval(interaction),
+            Text(" + ".join(f"“{_shortened(name)}”" for name in interaction.names)),
+            Text(signed(interaction.value), style=style),
+            interval(interaction),
             f"{interaction.share:.1%}",
         )
     return table
 
 
-def _interval(interaction: Interaction) -> str:
-    if interaction.low == interaction.high:
-        return "exact"
-    return f"{interaction.low:+.2f} to {interaction.high:+.2f}"
-
-
 def _shortened(name: str) -> str:
-    name = " ".join(name.split())
+    name = _plain(" ".join(name.split()))
     return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
 
 
@@ -150,9 +171,11 @@ class ProgressBar:
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` ablations are known."""
         self._progress.start()  # only now, so that an error before it stands alone
-        speed = None if not self._progress.tasks else self._progress.tasks[0].speed
-        rate = "" if speed is None else f"{speed:.0f} per second"
-        self._progress.update(self._task, completed=done, total=total, rate=rate)
+        self._progress.update(self._task, completed=done, total=total)
+        # without a task the bar is off
+        speed = next((task.speed for task in self._progress.tasks), None)
+        if speed:
+            self._progress.update(self._task, rate=f"{speed:.3g} per second")
 
     def __enter__(self) -> Self:
         return self
