@@ -4,7 +4,15 @@ The engines that load models (`oracles.features`) need the `text` extra and impo
 torch only when they are used.
 """
 
-from oracles.base import Masks, Oracle, Values, check_masks, fingerprint_of
+from oracles.base import (
+    Ablations,
+    Masks,
+    Oracle,
+    Values,
+    check_masks,
+    distinct_masks,
+    fingerprint_of,
+)
 from oracles.errors import (
     InputError,
     InterruptedRun,
@@ -19,6 +27,7 @@ from oracles.ledger import Ledger
 from oracles.run import Progress, Run, run
 
 __all__ = [
+    "Ablations",
     "FunctionOracle",
     "InputError",
     "InterruptedRun",
@@ -34,6 +43,7 @@ __all__ = [
     "Run",
     "Values",
     "check_masks",
+    "distinct_masks",
     "fingerprint_of",
     "run",
 ]

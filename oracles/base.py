@@ -7,6 +7,7 @@ that it is ablated. The intact input is the row of all True.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -64,6 +65,21 @@ class Oracle(Protocol):
         """Values of shape (m, k) for masks of shape (m, n); each row is paid for."""
 
 
+@dataclass(frozen=True, eq=False)
+class Ablations:
+    """What was paid for: masks and what the oracle said.
+
+    Attributes:
+        masks: shape (m, n).
+        values: shape (m, k).
+        fingerprint: of the oracle; "" if it has none.
+    """
+
+    masks: Masks
+    values: Values
+    fingerprint: str
+
+
 def check_masks(masks: Masks, num_players: int) -> Masks:
     """Return `masks` if it is a boolean (m, num_players) array.
 
@@ -82,6 +98,20 @@ def check_masks(masks: Masks, num_players: int) -> Masks:
             "for each player."
         )
     return masks
+
+
+def distinct_masks(masks: Masks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows (d,) where each distinct mask comes first, in order, and each row's place.
+
+    So masks[first][place] are the masks again.
+    """
+    packed = np.packbits(masks, axis=1)
+    whole = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1])))
+    _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[inverse.ravel()]
 
 
 def fingerprint_of(description: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oracles.base import Masks, Oracle, Values, check_masks
+from oracles.base import Ablations, Masks, Oracle, Values, check_masks, distinct_masks
 from oracles.errors import InputError, InterruptedRun, OracleValueError
 from oracles.ledger import Ledger
 
@@ -27,7 +27,7 @@ class Run:
     Attributes:
         values: shape (m, k), one row for each mask asked for, duplicates included.
         spent: distinct ablations among the masks asked for.
-        paid: distinct ablations evaluated now; the rest came from the ledger.
+        paid: distinct ablations evaluated now; the rest were known.
         seconds: wall-clock time of the run.
     """
 
@@ -42,6 +42,7 @@ def run(
     masks: Masks,
     *,
     ledger: Ledger | None = None,
+    earlier: Ablations | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Evaluate an oracle on masks, each distinct mask at most once.
@@ -54,6 +55,7 @@ def run(
         oracle: the system to ask.
         masks: shape (m, n); duplicates are asked for once.
         ledger: where values are looked up first and committed before use.
+        earlier: of the same oracle; what it holds is not asked for again.
         progress: told how many distinct ablations are known, after every batch.
 
     Raises:
@@ -71,8 +73,11 @@ def run(
             "none. Pass oracles.FunctionOracle(function, players, fingerprint=...) "
             "with a text that names this function, its data and its settings."
         )
-    distinct, inverse = _distinct(masks)
-    known = {} if ledger is None else ledger.read(oracle.fingerprint, distinct)
+    first, place = distinct_masks(masks)
+    distinct = masks[first]
+    known = {} if earlier is None else _remembered(earlier, distinct)
+    if ledger is not None:
+        known |= ledger.read(oracle.fingerprint, distinct)
     paid = len(distinct) - len(known)
     try:
         for rows in _batches(len(distinct)):
@@ -87,24 +92,24 @@ def run(
                     ledger.write(oracle.fingerprint, batch, values)
                 known.update(zip(missing.tolist(), values, strict=True))
     except KeyboardInterrupt:
-        path = None if ledger is None else ledger.path
-        raise InterruptedRun(len(known), len(distinct), path) from None
+        if ledger is None:
+            raise InterruptedRun(len(known), len(distinct), None) from None
+        # a batch may have been written and not yet noted
+        kept = ledger.read(oracle.fingerprint, distinct)
+        raise InterruptedRun(len(kept), len(distinct), ledger.path) from None
     if progress is not None:
         progress(len(distinct), len(distinct))
-    values = np.stack([known[row] for row in range(len(distinct))])[inverse]
+    values = np.stack([known[row] for row in range(len(distinct))])[place]
     return Run(values, len(distinct), paid, time.perf_counter() - started)
 
 
-def _distinct(masks: Masks) -> tuple[Masks, np.ndarray]:
-    """Distinct rows in order of first appearance; each row's place among them."""
-    packed = np.packbits(masks, axis=1)
-    _, first, inverse = np.unique(
-        packed, axis=0, return_index=True, return_inverse=True
-    )
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return masks[first[order]], rank[inverse.ravel()]
+def _remembered(earlier: Ablations, masks: Masks) -> dict[int, Values]:
+    """Values of the masks that are among the earlier ones, by row."""
+    count = len(earlier.masks)
+    first, place = distinct_masks(np.concatenate([earlier.masks, masks]))
+    source = first[place[count:]]
+    rows = np.flatnonzero(source < count).tolist()
+    return {row: earlier.values[source[row]] for row in rows}
 
 
 def _batches(count: int) -> list[range]:

@@ -13,6 +13,7 @@ from spex.explain import explain
 from spex.explanation import Explanation, Interaction, Provenance, Status, load
 from spex.faithfulness import Faithfulness
 from spex.method import Method, Plan, Recovery
+from spex.outlook import Outlook, outlook
 from spex.spectrum import SparseFourier
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "InteractionIndexError",
     "Method",
     "MethodError",
+    "Outlook",
     "OutputError",
     "Plan",
     "Provenance",
@@ -34,4 +36,5 @@ __all__ = [
     "SupportError",
     "explain",
     "load",
+    "outlook",
 ]

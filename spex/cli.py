@@ -1,4 +1,4 @@
-"""The command line: `spex explain`, `spex report`, `spex demo`.
+"""The command line: `spex explain`, `spex plan`, `spex report`, `spex demo`.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0
 done, 1 a clear error, 2 a command that cannot be read, 3 less faithful than
@@ -29,6 +29,7 @@ from spex.explain import explain
 from spex.explanation import Explanation, load
 from spex.files import check_writable, write_text
 from spex.indices import INDICES
+from spex.outlook import outlook
 
 # a review from IMDb (Maas et al. 2011), whose verdict hangs on how its parts combine
 DEMO_TEXT = (
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_explain(commands.add_parser("explain", help="explain a model's answer"))
+    _add_plan(commands.add_parser("plan", help="what a budget buys, before any of it"))
     _add_report(commands.add_parser("report", help="show a saved result again"))
     _add_demo(commands.add_parser("demo", help="explain a review with the small model"))
     return parser
@@ -101,6 +103,12 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     text.add_argument(
         "--value", help="logit, log-odds, probability or log-probability of the target"
     )
+    text.add_argument(
+        "--earlier",
+        type=Path,
+        help="go on from this result of the same text, written with --json: pay only "
+        "for what a larger budget adds to it (default: twice its budget)",
+    )
     text.add_argument("--segments", help="word, sentence, token, line or paragraph")
     text.add_argument("--removal", default="delete", help="delete (default) or mask")
     _add_recovery(parser)
@@ -116,9 +124,9 @@ def _add_recovery(parser: argparse.ArgumentParser) -> None:
         "--budget", type=int, help="most ablations to run (default: 4 n log2 n)"
     )
     recovery.add_argument(
-        "--max-order", type=int, default=5, help="largest interaction (default 5)"
+        "--max-order", type=int, help="largest interaction (default 5)"
     )
-    recovery.add_argument("--seed", type=int, default=0)
+    recovery.add_argument("--seed", type=int, help="of masks and recovery (default 0)")
     recovery.add_argument(
         "--ledger",
         type=Path,
@@ -152,6 +160,17 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_plan)
+    parser.add_argument("players", type=int, help="how many players there are")
+    parser.add_argument(
+        "--budget", type=int, help="most ablations (default: 4 n log2 n)"
+    )
+    parser.add_argument(
+        "--max-order", type=int, default=5, help="largest interaction (default 5)"
+    )
+
+
 def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_report)
     parser.add_argument("result", type=Path, help="a file written with --json")
@@ -170,6 +189,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
         value=None,
         segments="word",
         removal="delete",
+        earlier=None,
     )
     _add_recovery(parser)
     _add_output(parser)
@@ -180,6 +200,7 @@ def _explain(options: argparse.Namespace) -> int:
     from oracles.features import text_oracle  # needs the text extra
 
     _check_outputs(options)
+    earlier = None if options.earlier is None else load(options.earlier)
     text = _read_text(options)
     with _ledger(options) as ledger:
         oracle = text_oracle(
@@ -200,9 +221,17 @@ def _explain(options: argparse.Namespace) -> int:
                 seed=options.seed,
                 max_order=options.max_order,
                 ledger=ledger,
+                earlier=earlier,
                 progress=progress,
             )
     return _show(explanation, options)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from spex.report.terminal import print_plan
+
+    print_plan(outlook(options.players, options.budget, options.max_order), Console())
+    return 0
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -251,7 +280,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
 def _check_apart(options: argparse.Namespace) -> None:
     """No file is written over another of this command."""
     seen: dict[Path, str] = {}
-    for name in ("file", "result", "ledger", "out", "json"):
+    for name in ("file", "result", "earlier", "ledger", "out", "json"):
         path = getattr(options, name, None)
         if path is None or str(path) == "-":
             continue

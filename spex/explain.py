@@ -1,5 +1,6 @@
 """The main path: plan masks, ablate, recover a spectrum, check it on held-out masks."""
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from oracles import (
+    Ablations,
     FunctionOracle,
     InputError,
     InterruptedRun,
@@ -24,7 +26,7 @@ from spex.errors import BudgetError, MethodError
 from spex.explanation import Explanation, Provenance
 from spex.faithfulness import estimate_faithfulness, exact_faithfulness
 from spex.method import Method, Plan, Recovery
-from spex.registry import choose, default_budget
+from spex.registry import choose, continued, default_budget
 
 
 def explain(
@@ -33,9 +35,10 @@ def explain(
     players: int | Sequence[str] | None = None,
     method: str | Method[Any] = "auto",
     budget: int | None = None,
-    seed: int = 0,
-    max_order: int = 5,
+    seed: int | None = None,
+    max_order: int | None = None,
     ledger: str | Path | Ledger | None = None,
+    earlier: Explanation | None = None,
     progress: Progress | None = None,
 ) -> Explanation:
     """Find which players act together to make the oracle say what it says.
@@ -49,14 +52,20 @@ def explain(
             budget, a method given by name is replaced by the exact transform, and the
             result says so.
         budget: most distinct ablations to ask the oracle for, everything included; by
-            default 4 n log2 n within 100 and 5,000.
-        seed: of the masks and of the recovery.
-        max_order: the largest interaction looked for.
+            default 4 n log2 n within 100 and 5,000, or twice that of `earlier`.
+        seed: of the masks and of the recovery; by default 0.
+        max_order: the largest interaction looked for; by default 5.
         ledger: where ablations are kept, so that none is ever paid for twice.
+        earlier: an explanation of the same oracle to go on from: its method, seed and
+            max_order become the defaults, its ablations are used again, and as every
+            method's masks are nested in the budget, only the difference is paid for
+            (another method, seed or max_order has other masks). Callables without a
+            fingerprint are told apart by name and players only.
         progress: called as progress(done, total) after every batch.
 
     Raises:
-        InputError: a callable without `players`, or `players` with an oracle.
+        InputError: a callable without `players`, `players` with an oracle, or an
+            `earlier` of another oracle, or one whose ablations are nowhere.
         BudgetError: the budget is below what the method can use.
         MethodError: no such method, or a negative seed.
         InterruptedRun: Ctrl-C; it says what was kept.
@@ -67,17 +76,20 @@ def explain(
     >>> {players: round(f, 3) for players, f in e.fourier.to_dict().items()}
     {(): 0.25, (0,): -0.25, (1,): -0.25, (0, 1): 0.25}
     """
-    if not isinstance(seed, Integral) or seed < 0:
-        raise MethodError(f"seed={seed} must be a whole number of at least 0.")
     oracle = as_oracle(oracle, players)
     num_players = len(oracle.players)
-    budget = default_budget(num_players) if budget is None else _checked_budget(budget)
+    if earlier is not None:
+        _check_earlier(earlier, oracle, ledger)
+        method = continued(method, earlier.provenance.method)
+    budget = _checked_budget(_first(budget, _default_budget(num_players, earlier)))
+    seed, max_order = _settings(seed, max_order, earlier)
     choice = choose(method, num_players, budget, max_order)
     planning, recovering = np.random.default_rng(seed).spawn(2)
     plan = choice.method.plan(num_players, budget, planning)
     _check_plan(plan, budget)
     with _opened(ledger) as book:
-        done = run(oracle, plan.masks, ledger=book, progress=progress)
+        known = None if earlier is None else earlier.ablations
+        done = run(oracle, plan.masks, ledger=book, earlier=known, progress=progress)
     started = time.perf_counter()
     try:
         recovery = choice.method.recover(plan, done.values, recovering)
@@ -133,6 +145,52 @@ def as_oracle(
     return FunctionOracle(oracle, players)
 
 
+def _check_earlier(
+    earlier: Explanation, oracle: Oracle, ledger: str | Path | Ledger | None
+) -> None:
+    """Raise InputError unless `earlier` can be gone on from."""
+    known = earlier.ablations
+    fingerprint = oracle.fingerprint if known is None else known.fingerprint
+    subjects = earlier.provenance.subject, oracle.description
+    said, says = (json.dumps(dict(x), sort_keys=True) for x in subjects)
+    same = fingerprint == oracle.fingerprint and said == says
+    if earlier.players != tuple(oracle.players) or not same:
+        raise InputError(
+            "earlier explains another oracle. Pass one of the same model, text and "
+            "settings, or leave earlier out."
+        )
+    if known is None and ledger is None:
+        raise InputError(
+            "earlier was read from a file, which holds no ablations. Pass the ledger "
+            "it was made with."
+        )
+
+
+def _first(given: int | None, default: int) -> int:
+    return default if given is None else given
+
+
+def _default_budget(num_players: int, earlier: Explanation | None) -> int:
+    if earlier is None:
+        return default_budget(num_players)
+    return 2 * earlier.provenance.budget
+
+
+def _settings(
+    seed: int | None, max_order: int | None, earlier: Explanation | None
+) -> tuple[int, int]:
+    """Seed and largest order: as given, as earlier, or the defaults."""
+    past = None if earlier is None else earlier.provenance
+    seed = _first(seed, 0 if past is None else past.seed)
+    return _checked_seed(seed), _first(max_order, 5 if past is None else past.max_order)
+
+
+def _checked_seed(seed: int) -> int:
+    if not isinstance(seed, Integral) or seed < 0:
+        raise MethodError(f"seed={seed} must be a whole number of at least 0.")
+    return int(seed)
+
+
 def _checked_budget(budget: int) -> int:
     if not isinstance(budget, Integral) or budget < 1:
         raise BudgetError(f"budget={budget} must be a whole number of at least 1.")
@@ -176,4 +234,5 @@ def _explanation(
         faithfulness=faithfulness,
         intact=values[int(np.argmax(plan.masks.sum(axis=1)))],
         provenance=provenance,
+        ablations=Ablations(plan.masks, values, oracle.fingerprint),
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oracles import Masks
+from oracles import Ablations, Masks
 from spex.errors import InteractionIndexError, ResultError
 from spex.faithfulness import LEVEL, Faithfulness
 from spex.files import read_json, write_text
@@ -68,7 +68,7 @@ class Provenance:
         reason: why that method, and what it chose on the way.
         budget: distinct ablations allowed.
         spent: distinct ablations used, known ones included.
-        paid: of those, evaluated in this run; the rest came from the ledger.
+        paid: of those, evaluated in this run; the rest were known.
         seed: of the design and of the recovery.
         max_order: largest interaction asked for.
         ablation_seconds, recovery_seconds: wall-clock time of the two steps.
@@ -101,6 +101,7 @@ class Explanation:
         faithfulness: R^2 on held-out uniform masks, with an interval.
         intact: measured values with every player kept, (k,).
         provenance: how it came about.
+        ablations: what was paid for; None in one that was read from a file.
     """
 
     players: tuple[str, ...]
@@ -110,6 +111,7 @@ class Explanation:
     faithfulness: Faithfulness
     intact: NDArray[np.float64]
     provenance: Provenance
+    ablations: Ablations | None = None
 
     @property
     def spent(self) -> int:

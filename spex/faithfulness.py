@@ -86,7 +86,7 @@ def exact_faithfulness(num_outputs: int) -> Faithfulness:
 def _unexplained(values: Values, predictions: Values) -> _Ratio:
     squares = (values - values.mean(axis=0)) ** 2
     errors = (values - predictions) ** 2
-    rounding = (1e-9 * np.abs(values).max(axis=0)) ** 2
+    rounding = (1e-12 * np.abs(values).max(axis=0)) ** 2
     constant = squares.mean(axis=0) <= rounding
     predicted = errors.mean(axis=0) <= rounding
     variance = np.where(constant, 1.0, squares.mean(axis=0))

@@ -1,8 +1,10 @@
 """Uniform random masks, nested in their number."""
 
+from math import ceil
+
 import numpy as np
 
-from oracles import Masks
+from oracles import Masks, distinct_masks
 
 ENUMERABLE = 20  # below this many players masks are drawn by number, without repeats
 
@@ -20,10 +22,10 @@ def uniform_masks(num_players: int, count: int, rng: np.random.Generator) -> Mas
         return np.concatenate([intact, drawn])
     masks = intact
     while len(masks) <= count:
-        shape = (count + 1 - len(masks), num_players)
-        drawn = rng.integers(0, 2, shape, dtype=np.uint8) == 1
+        # four rows fill whole words of the generator, so that what follows does not
+        # depend on where a draw ended
+        rows = 4 * ceil((count + 1 - len(masks)) / 4)
+        drawn = rng.integers(0, 2, (rows, num_players), dtype=np.uint8) == 1
         masks = np.concatenate([masks, drawn])
-        packed = np.packbits(masks, axis=1)
-        _, first = np.unique(packed, axis=0, return_index=True)
-        masks = masks[np.sort(first)]
-    return masks
+        masks = masks[distinct_masks(masks)[0]]
+    return masks[: count + 1]

@@ -9,7 +9,8 @@ from importlib.metadata import entry_points
 from math import ceil, log2
 from typing import Any
 
-from spex.coded.design import largest_shape, smallest_budget
+from spex.coded.field import Field
+from spex.coded.shapes import shape_for, smallest_budget
 from spex.errors import BudgetError, MethodError
 from spex.exact import Exact
 from spex.method import Method
@@ -68,10 +69,10 @@ def choose(
 
 
 def _given(method: Method[Any], num_players: int, budget: int) -> Choice:
-    """A method passed as an object, unless it asks for more than all masks."""
+    """A method passed as an object, unless all masks fit in the budget."""
     name, needed = type(method).__name__, method.min_budget(num_players)
-    if num_players < 63 and 2**num_players <= min(budget, needed - 1):
-        reason = f"{name} needs more than all 2^{num_players} masks"
+    if num_players < 63 and 2**num_players <= budget:
+        reason = f"all 2^{num_players} masks fit in the budget instead of {name}"
         return Choice(Exact(), "exact", reason)
     if budget < needed:
         raise BudgetError(
@@ -83,11 +84,27 @@ def _given(method: Method[Any], num_players: int, budget: int) -> Choice:
 
 def _automatic(num_players: int, budget: int, max_order: int) -> tuple[str, str]:
     """The method that explains most for this budget, and why."""
-    if budget >= smallest_budget(num_players, max_order):
-        shape = largest_shape(num_players, max_order, budget)
-        if shape.b >= SPEX_B and shape.code.t == min(max_order, num_players):
-            return "spex", f"the budget pays for {2**shape.b} bins a group"
+    has_code = num_players.bit_length() <= Field.LARGEST
+    if has_code and budget >= smallest_budget(num_players, max_order):
+        shape = shape_for(num_players, max_order, budget)
+        if min(shape.bs) >= SPEX_B:
+            return "spex", f"the budget pays for {2 ** min(shape.bs)} bins a group"
     return "proxyspex", "the most faithful for a budget of this size"
+
+
+def continued(method: str | Method[Any], earlier: str) -> str | Method[Any]:
+    """The method to go on with: the earlier one's, unless another is asked for.
+
+    Raises:
+        MethodError: the earlier one was an object, which has to be passed again.
+    """
+    if method != "auto" or earlier == "exact":
+        return method
+    if earlier not in method_names():
+        raise MethodError(
+            f"earlier was made by an object, {earlier}. Pass it as method again."
+        )
+    return earlier
 
 
 def method_names() -> list[str]:

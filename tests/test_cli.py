@@ -70,6 +70,26 @@ def test_the_same_again_is_free(
     assert (provenance["spent"], provenance["paid"]) == (200, 0)
 
 
+def test_going_on_pays_for_the_difference(
+    folder: Path, explained: subprocess.CompletedProcess[str]
+) -> None:
+    assert explained.returncode == 0
+    more = spex("explain", REVIEW, "--earlier", "r.json", "--json", "-", folder=folder)
+    provenance = json.loads(more.stdout)["provenance"]
+    assert (provenance["spent"], provenance["paid"]) == (400, 200)
+    other = spex("explain", "Another text.", "--earlier", "r.json", folder=folder)
+    assert other.returncode == 1
+    assert "another oracle" in other.stderr
+
+
+def test_a_plan_tells_what_a_budget_buys_without_a_model(folder: Path) -> None:
+    told = spex("plan", "100", "--budget", "2000", folder=folder)
+    assert told.returncode == 0, told.stderr
+    for part in ("auto takes proxyspex", "16 + 16 + 8", "36", "2031"):
+        assert part in told.stdout
+    assert spex("plan", "0", folder=folder).returncode == 1
+
+
 def test_report_shows_a_saved_result_without_a_model(
     folder: Path, explained: subprocess.CompletedProcess[str]
 ) -> None:
@@ -205,6 +225,7 @@ def test_every_command_is_in_the_readme() -> None:
         "spex explain",
         "spex report",
         "spex demo",
+        "spex plan",
         "make demo",
         "make test",
     ):

@@ -2,8 +2,9 @@
 
 A support is an error pattern over n positions; its syndrome under a narrow-sense
 primitive BCH code of designed distance 2t + 1 tells any support of at most t players
-apart. Decoding is Berlekamp-Massey and a Chien search (Lin & Costello, Error Control
-Coding, 2nd ed., ch. 6), by table look-up in GF(2^q) and vectorised over words.
+apart. Decoding is Berlekamp's algorithm for binary codes (Lin & Costello, Error Control
+Coding, 2nd ed., ch. 6), vectorised over words. Only words whose locator splits over
+GF(2^q), about one in t! of random ones, go on to the search for its roots.
 """
 
 from dataclasses import dataclass
@@ -12,73 +13,38 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK_ENTRIES = 1 << 23  # positions x words looked at together in the Chien search
+from spex.coded.field import Field, field
+from spex.errors import MethodError
 
-
-@dataclass(frozen=True)
-class Field:
-    """GF(2^q) by logarithms to the base of a primitive element alpha."""
-
-    q: int
-
-    @property
-    def order(self) -> int:
-        """Size of the multiplicative group, 2^q - 1."""
-        return 2**self.q - 1
-
-    @cached_property
-    def exp(self) -> NDArray[np.int64]:
-        """alpha^i as an integer of q bits, for i below twice the group's order."""
-        import galois  # takes seconds to import; needed once, for this polynomial
-
-        polynomial = int(galois.conway_poly(2, self.q))
-        powers = np.empty(2 * self.order, dtype=np.int64)
-        element = 1
-        for i in range(self.order):
-            powers[i] = powers[i + self.order] = element
-            element <<= 1
-            if element >> self.q:
-                element ^= polynomial
-        return powers
-
-    @cached_property
-    def log(self) -> NDArray[np.int64]:
-        """Logarithm of each element; that of 0 is never used."""
-        table = np.zeros(self.order + 1, dtype=np.int64)
-        table[self.exp[: self.order]] = np.arange(self.order)
-        return table
-
-    def multiply(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Products, element by element."""
-        return np.where((a != 0) & (b != 0), self.exp[self.log[a] + self.log[b]], 0)
-
-    def divide(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
-        """a / b, element by element; b is nowhere 0."""
-        return np.where(a != 0, self.exp[self.log[a] - self.log[b] + self.order], 0)
+FEW_WORDS = 100  # whose roots are searched for without asking if there are any
+CHUNK_ENTRIES = 1 << 21  # positions x words looked at together in the search for roots
 
 
 @lru_cache(maxsize=16)
-def field(q: int) -> Field:
-    """GF(2^q); its tables are made once."""
-    return Field(q)
+def bch_code(num_players: int, t: int) -> "Code":
+    """The code for supports of at most t of n players; its tables are made once."""
+    return Code(num_players, t)
 
 
 @dataclass(frozen=True)
 class Code:
     """The shortened BCH code that checks n positions and corrects t errors.
 
-    >>> code = Code(num_players=20, t=3)
-    >>> support = np.zeros((1, 20), dtype=np.int64)
+    >>> code = bch_code(20, t=3)
+    >>> support = np.zeros((1, 20), dtype=np.uint8)
     >>> support[0, [2, 11, 17]] = 1
-    >>> found, is_decoded = code.decode(support @ code.checks.T % 2)
-    >>> np.flatnonzero(found[0]), is_decoded
-    (array([ 2, 11, 17]), array([ True]))
+    >>> players, is_decoded = code.decode(support @ code.checks.T % 2)
+    >>> players, is_decoded
+    (array([[ 2, 11, 17]]), array([ True]))
+
+    Raises:
+        MethodError: more players than the largest field has elements for.
     """
 
     num_players: int
     t: int
 
-    @property
+    @cached_property
     def field(self) -> Field:
         """The smallest field with a nonzero element for every player."""
         return field(max(2, self.num_players.bit_length()))
@@ -89,74 +55,147 @@ class Code:
         return self.field.q * self.t
 
     @cached_property
-    def checks(self) -> NDArray[np.int64]:
-        """Check matrix (q t, n): the bits of alpha^(i j) for odd j below 2t."""
+    def checks(self) -> NDArray[np.uint8]:
+        """Check matrix (q t, n): the bits of alpha^(i j) for odd j below 2t.
+
+        A larger t adds rows below those there are.
+        """
         odd = np.arange(1, 2 * self.t, 2)
         powers = np.outer(odd, np.arange(self.num_players)) % self.field.order
         bits = self.field.exp[powers][:, None, :] >> np.arange(self.field.q)[:, None]
-        return (bits & 1).reshape(self.num_checks, self.num_players)
+        return (bits & 1).astype(np.uint8).reshape(self.num_checks, self.num_players)
 
     def decode(
-        self, syndromes: NDArray[np.int64]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Supports (words, n) from syndrome bits (words, q t).
+        self, syndromes: NDArray[np.integer]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Supports from syndrome bits (words, q t).
 
         Returns:
-            The supports, and for each word whether a support of at most t players has
-            this syndrome; where none has, the row of supports is empty.
+            The players of each support in increasing order, (words, t), filled up with
+            n; and whether any support of at most t players has this syndrome. Where
+            none has, the row holds n only.
         """
+        players = np.full((len(syndromes), self.t), self.num_players)
         locators, degrees = self._locators(self._symbols(syndromes))
-        supports = np.zeros((len(syndromes), self.num_players), dtype=bool)
-        step = max(1, CHUNK_ENTRIES // self.num_players)
-        for start in range(0, len(syndromes), step):
-            rows = slice(start, start + step)
-            supports[rows] = self._roots(locators[rows])
-        is_decoded = (supports.sum(axis=1) == degrees) & (degrees <= self.t)
-        supports[~is_decoded] = False
-        return supports, is_decoded
+        is_decoded = degrees == 0
+        for degree in range(1, self.t + 1):
+            words = np.flatnonzero(degrees == degree)
+            # Lambda(x) = x^d sigma(1/x), whose roots are the alpha^i themselves
+            polynomials = locators[words, degree::-1]
+            if len(words) > FEW_WORDS:
+                splits = _splits(self.field, polynomials)
+                words, polynomials = words[splits], polynomials[splits]
+            roots, complete = self._roots(polynomials)
+            players[words[complete], :degree] = roots
+            is_decoded[words[complete]] = True
+        return players, is_decoded
 
-    def _symbols(self, syndromes: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _symbols(self, syndromes: NDArray[np.integer]) -> NDArray[np.int32]:
         """S_1, ..., S_2t in GF(2^q), from S_1, S_3, ...: S_2j = S_j^2."""
         bits = syndromes.reshape(len(syndromes), self.t, self.field.q)
-        symbols = np.zeros((len(syndromes), 2 * self.t), dtype=np.int64)
-        symbols[:, ::2] = bits @ (1 << np.arange(self.field.q))
+        symbols = np.zeros((len(syndromes), 2 * self.t), dtype=np.int32)
+        symbols[:, ::2] = bits.astype(np.int32) @ (1 << np.arange(self.field.q))
         for j in range(1, self.t + 1):
-            half = symbols[:, j - 1]
-            symbols[:, 2 * j - 1] = self.field.multiply(half, half)
+            symbols[:, 2 * j - 1] = self.field.square(symbols[:, j - 1])
         return symbols
 
     def _locators(
-        self, symbols: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Berlekamp-Massey: error locators (words, 2t + 1) and their lengths."""
-        words = len(symbols)
-        locator = np.zeros((words, 2 * self.t + 1), dtype=np.int64)
+        self, symbols: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Error locators (words, t + 1) and their degrees; -1 where there is none.
+
+        In a binary code every second discrepancy is 0, so t steps are enough. Lengths
+        never fall, so what grows beyond t may be cut off: it fails anyway.
+        """
+        words, gf = len(symbols), self.field
+        locator = np.zeros((words, self.t + 1), dtype=np.int32)
         locator[:, 0] = 1
-        previous = locator.copy()
-        discrepancy = np.ones(words, dtype=np.int64)
+        previous = _shifted(locator)
+        discrepancy = np.ones(words, dtype=np.int32)
         length = np.zeros(words, dtype=np.int64)
-        for r in range(2 * self.t):
-            previous = np.roll(previous, 1, axis=1)  # times x; the top is always 0
-            products = self.field.multiply(
-                locator[:, : r + 1], symbols[:, r::-1][:, : r + 1]
-            )
-            new = np.bitwise_xor.reduce(products, axis=1)
-            factor = self.field.divide(new, discrepancy)
-            updated = locator ^ self.field.multiply(factor[:, None], previous)
+        for r in range(0, 2 * self.t, 2):
+            terms = min(r, self.t) + 1
+            recent = symbols[:, r - terms + 1 : r + 1][:, ::-1]
+            new = np.bitwise_xor.reduce(gf.multiply(locator[:, :terms], recent), axis=1)
+            factor = gf.divide(new, discrepancy)
+            updated = locator ^ gf.multiply(factor[:, None], previous)
             grows = (new != 0) & (2 * length <= r)
             previous = np.where(grows[:, None], locator, previous)
+            previous = _shifted(_shifted(previous))
             discrepancy = np.where(grows, new, discrepancy)
             length = np.where(grows, r + 1 - length, length)
             locator = updated
-        return locator, length
+        top = np.take_along_axis(locator, np.minimum(length, self.t)[:, None], axis=1)[
+            :, 0
+        ]
+        return locator, np.where((length <= self.t) & (top != 0), length, -1)
 
-    def _roots(self, locators: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Chien search: whether alpha^-i is a root, for every player i."""
-        positions = np.arange(self.num_players)
-        value = np.zeros((len(locators), self.num_players), dtype=np.int64)
-        for j in range(locators.shape[1]):
-            used = np.flatnonzero(locators[:, j])
-            shift = -positions * j % self.field.order
-            logs = self.field.log[locators[used, j]]
-            value[used] ^= self.field.exp[logs[:, None] + shift]
-        return value == 0
+    def _roots(
+        self, polynomials: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Players i with Lambda(alpha^i) = 0, where as many as its degree.
+
+        Lambda has shape (words, degree + 1); an element of the field beyond the n-th
+        is nobody.
+        """
+        degree = polynomials.shape[1] - 1
+        powers = np.outer(np.arange(degree), np.arange(self.num_players))
+        shifts = (powers % self.field.order).astype(np.int32)
+        top = self.field.exp[(degree * np.arange(self.num_players)) % self.field.order]
+        logs = self.field.log[polynomials[:, :degree]]
+        is_root = np.empty((len(polynomials), self.num_players), dtype=bool)
+        step = max(1, CHUNK_ENTRIES // self.num_players)
+        for start in range(0, len(polynomials), step):
+            value = np.tile(top, (len(logs[start : start + step]), 1))
+            for j in range(degree):
+                value ^= self.field.exp[logs[start : start + step, j, None] + shifts[j]]
+            is_root[start : start + step] = value == 0
+        complete = is_root.sum(axis=1) == degree
+        return np.nonzero(is_root[complete])[1].reshape(-1, degree), complete
+
+
+def check_field(num_players: int) -> None:
+    """Check that a code exists for this many players.
+
+    Raises:
+        MethodError: there are more players than elements of the largest field.
+    """
+    if num_players.bit_length() > Field.LARGEST:
+        raise MethodError(
+            f"{num_players} players are more than the {2**Field.LARGEST - 1} of the "
+            'largest code. Group them, or use method="proxyspex".'
+        )
+
+
+def _shifted(polynomials: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Times x, the term beyond the last cut off."""
+    shifted = np.zeros_like(polynomials)
+    shifted[:, 1:] = polynomials[:, :-1]
+    return shifted
+
+
+def _splits(gf: Field, polynomials: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Whether monic polynomials (words, d + 1) have d distinct roots in GF(2^q).
+
+    So it is if x^(2^q) = x modulo the polynomial; q squarings tell.
+    """
+    words, degree = len(polynomials), polynomials.shape[1] - 1
+    if degree == 1:
+        return np.ones(words, dtype=bool)
+    low = polynomials[:, :degree]  # x^d = -low, and -1 = 1
+    even = np.zeros((degree, words, degree), dtype=np.int32)  # x^(2i) modulo it
+    power = np.zeros((words, degree), dtype=np.int32)
+    power[:, 0] = 1
+    for i in range(2 * degree - 1):
+        if i % 2 == 0:
+            even[i // 2] = power
+        power = _shifted(power) ^ gf.multiply(power[:, -1:], low)
+    x = np.zeros((words, degree), dtype=np.int32)
+    x[:, 1] = 1
+    remainder = x
+    for _ in range(gf.q):
+        squares = gf.square(remainder)
+        remainder = np.zeros_like(x)
+        for i in range(degree):
+            remainder ^= gf.multiply(squares[:, i, None], even[i])
+    return np.asarray((remainder == x).all(axis=1))

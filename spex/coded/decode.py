@@ -1,175 +1,283 @@
-"""Decoding: from the values of a coded design to candidate supports.
+"""Decoding: from the bins of a coded design to supports and their coefficients.
 
-For every group, a Walsh-Hadamard transform over l gives bins U[p, j] for each delay p.
-A bin that holds one coefficient F(k) has U[p, j] = F(k) (-1)^<d_p, k>, so the signs of
-U[p] / U[0] are the syndrome of k. Bins that hold several, or noise, are decoded to a
-list (Chase's second algorithm: all patterns of few flips among the least reliable
-signs), of which the support that explains most of the bin is kept. What is found is
-subtracted from every group and the rest decoded again (peeling).
+In a bin that holds one coefficient F(k) the signs of U[p] / U[0] are the syndrome of k.
+Bins that hold several, or noise, are decoded to a list: the sign patterns nearest to
+what was measured, in order of the summed ranks of the reliabilities of what they flip
+(Duffy, An & Médard, "Ordered reliability bits GRAND", IEEE TSP 2022), each decoded
+beyond that by the code. Of the supports that belong in the bin the one that explains
+most of it is its candidate. What is found is subtracted in every group and the bins it
+was in are decoded again (peeling; Kang et al. 2025, section 4).
 
-Deviations from Kang et al. 2025: all bins and flip patterns are decoded at once; the
-k outputs vote on each sign together; the purest bins are peeled first, by a threshold
-that falls as peeling stalls, in place of a fixed one.
+Deviations from Kang et al.: all bins and patterns are decoded at once, and only bins
+that changed; the k outputs are decoded together; a bin counts as empty, or as holding
+one coefficient, by a noise level estimated from all bins; the purest bins are peeled
+first; and what is peeled must lower the energy of all its bins together, which a wrong
+support, being in the wrong bins of the other groups, does not.
 """
 
 from dataclasses import dataclass
-from itertools import combinations
+from functools import lru_cache
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oracles import Values
-from spex.coded.design import CodedPlan
-from spex.exact import walsh_hadamard
-from spex.spectrum import Support
+from spex.coded.bins import Bins, Players
 
-CHASE_DEPTH = 10  # least reliable signs that may be flipped, up to two at a time
-PURITY = (0.98, 0.9, 0.75, 0.6, 0.45)  # part of a bin's energy, falling as it stalls
-MAX_ROUNDS = 60
-ROUNDING = 1e-13  # of the largest value: bins smaller than this are empty
-
-
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """One accepted support per bin: its bits, and its coefficients (k,)."""
-
-    bits: NDArray[np.bool_]
-    coefficients: NDArray[np.float64]
-    purity: NDArray[np.float64]
+LIST_WORDS = 1 << 15  # sign patterns decoded together
+LIST_SIZES = (64, 512)  # least and most for each bin
+PURITY = (0.98, 0.9, 0.75, 0.6, 0.45, 0.3, 0.2)  # purest first
+ALL_PURE = 0.98  # a hard decision that explains this much is not questioned
+MAX_ROUNDS = 300
+QUIET_PART = 0.25  # of the bins tell the noise level
 
 
-def decode(plan: CodedPlan, values: Values) -> dict[Support, NDArray[np.float64]]:
-    """Candidate supports but the empty one, with first estimates, each (k,).
+@dataclass(eq=False)
+class Decoded:
+    """What was found.
 
-    Outputs are centred and scaled first, so that each has one vote and an offset of
-    the values does not drown the rest.
+    Attributes:
+        players: supports (w, t), distinct, in the order they were found.
+        coefficients: first estimates, (w, k).
+        group: in whose bin each was found first, (w,).
+        num_tried: distinct supports that were candidates, taken or not.
     """
-    centred, scale = values - values.mean(axis=0), values.std(axis=0)
-    rounding = ROUNDING * np.abs(values).max(axis=0)
-    scale = np.where(scale <= rounding, 1.0, scale)  # constant outputs have no vote
-    bins = _bins(plan, centred / scale)  # (C, P, 2^b, k)
-    empty = float(((rounding / scale) ** 2).sum()) * bins.shape[1]
-    estimates: dict[Support, NDArray[np.float64]] = {}
-    level = 0
+
+    players: Players
+    coefficients: NDArray[np.float64]
+    group: NDArray[np.int64]
+    num_tried: int
+
+
+def decode(bins: Bins, empty: float, list_words: int = LIST_WORDS) -> Decoded:
+    """Peel the bins until nothing more is found; they keep what is left.
+
+    Args:
+        bins: of outputs scaled to one another.
+        empty: energy of a bin, summed over delays and outputs, that is rounding.
+        list_words: sign patterns tried for all unsure bins together, within
+            `LIST_SIZES` for each.
+    """
+    search = _Search(bins, empty, list_words)
+    search.look(np.arange(len(bins.table)))
     for _ in range(MAX_ROUNDS):
-        found = _decode_groups(plan, bins, empty, PURITY[level])
-        if not len(found.bits):
-            level += 1
-            if level == len(PURITY):
-                break
-            continue
-        found = _purest(found)
-        _peel(plan, bins, found)
-        for bits, coefficient in zip(found.bits, found.coefficients, strict=True):
-            support = tuple(np.flatnonzero(bits).tolist())
-            signed = (-1.0) ** plan.offset[bits].sum() * coefficient * scale
-            estimates[support] = estimates.get(support, 0.0) + signed
-    estimates.pop((), None)  # what centring left of the mean
-    return estimates
+        chosen, level = search.acceptable()
+        if level < PURITY[0] and len(unsure := search.unsure()):
+            search.look_closely(unsure)
+        elif len(chosen):
+            search.peel(chosen)
+        elif len(waiting := search.waiting()):
+            search.look(waiting)
+        else:
+            break
+    return search.result()
 
 
-def _bins(plan: CodedPlan, values: Values) -> NDArray[np.float64]:
-    shape = plan.shape
-    table = values[plan.coded].reshape(
-        shape.num_groups, shape.num_delays, 2**shape.b, -1
-    )
-    by_pattern = np.moveaxis(table, 2, 0)
-    return np.moveaxis(walsh_hadamard(by_pattern) / 2**shape.b, 0, 2).copy()
+class _Search:
+    """The candidate of every bin, and what was peeled so far."""
+
+    def __init__(self, bins: Bins, empty: float, list_words: int) -> None:
+        num_bins, _, num_outputs = bins.table.shape
+        code = bins.plan.shape.code
+        self.bins, self.code, self.empty = bins, code, empty
+        self.list_words = list_words
+        self.players = np.full((num_bins, code.t), code.num_players)
+        self.coefficients = np.zeros((num_bins, num_outputs))
+        self.energy = np.zeros(num_bins)
+        self.purity = np.zeros(num_bins)
+        self.is_decoded = np.zeros(num_bins, dtype=bool)
+        self.is_listed = np.zeros(num_bins, dtype=bool)
+        self.peeled: dict[bytes, int] = {}
+        self.found = Decoded(
+            np.zeros((0, code.t), dtype=np.int64),
+            np.zeros((0, num_outputs)),
+            np.zeros(0, dtype=np.int64),
+            0,
+        )
+        self.tried: set[bytes] = set()
+
+    def look(self, changed: NDArray[np.int64]) -> None:
+        """Decode these bins anew, as their signs are."""
+        self.purity[changed] = 0.0
+        self.energy[changed] = (self.bins.table[changed] ** 2).sum(axis=(1, 2))
+        occupied = changed[self.energy[changed] > self._empty_energy()]
+        self.is_decoded[changed] = False
+        self.is_decoded[occupied] = True
+        content = _direction(self.bins.table[occupied])
+        self._decode(occupied, content, 1)
+        self.is_listed[changed] = False
+
+    def unsure(self) -> NDArray[np.int64]:
+        """Bins whose candidate explains little, if only their signs were tried."""
+        tried = self.is_decoded & ~self.is_listed
+        return np.flatnonzero(tried & (self.purity < ALL_PURE))
+
+    def look_closely(self, unsure: NDArray[np.int64]) -> None:
+        """Decode these bins to lists."""
+        self.is_listed[unsure] = True
+        low, high = LIST_SIZES
+        size = min(max(self.list_words // len(unsure), low), high)
+        step = max(1, LIST_WORDS // size)
+        for start in range(0, len(unsure), step):
+            part = unsure[start : start + step]
+            self._decode(part, _direction(self.bins.table[part]), size)
+
+    def waiting(self) -> NDArray[np.int64]:
+        """Bins passed over as empty that stand out now that the rest is quieter."""
+        stands_out = self.energy > self._empty_energy()
+        return np.flatnonzero(stands_out & ~self.is_decoded)
+
+    def acceptable(self) -> tuple[NDArray[np.int64], float]:
+        """Bins whose candidates to peel now, each support once, and their purity.
+
+        A candidate that leaves no more than noise counts as pure.
+        """
+        candidates = np.flatnonzero(self.purity >= PURITY[-1])
+        candidates = candidates[np.argsort(-self.purity[candidates], kind="stable")]
+        _, first = np.unique(self.players[candidates], axis=0, return_index=True)
+        candidates = candidates[np.sort(first)]
+        self.tried.update(row.tobytes() for row in self.players[candidates])
+        if not len(candidates):
+            return candidates, 0.0
+        wanted = self.coefficients[candidates][:, None]
+        found = self.bins.correlations(self.players[candidates])
+        gain = (wanted * (2 * found - wanted)).sum(axis=(1, 2))
+        self.purity[candidates[gain <= 0]] = 0.0
+        candidates = candidates[gain > 0]
+        pure = np.where(self._is_single(candidates), 1.0, self.purity[candidates])
+        for level in PURITY:
+            if (pure >= level).any():
+                return candidates[pure >= level], level
+        return candidates[:0], 0.0
+
+    def peel(self, chosen: NDArray[np.int64]) -> None:
+        """Subtract the candidates of these bins, and look again where they were."""
+        players, coefficients = self.players[chosen], self.coefficients[chosen]
+        self.bins.subtract(players, coefficients)
+        self._keep(players, coefficients, self.bins.group_of[chosen])
+        self.look(np.unique(self.bins.find(players)))
+
+    def result(self) -> Decoded:
+        """What was peeled; a support peeled several times counts once, with its sum."""
+        self.found.num_tried = len(self.tried)
+        return self.found
+
+    def _keep(
+        self,
+        players: Players,
+        coefficients: NDArray[np.float64],
+        group: NDArray[np.int64],
+    ) -> None:
+        keys = [row.tobytes() for row in players]
+        known = np.array([key in self.peeled for key in keys], dtype=bool)
+        again = [self.peeled[key] for key in keys if key in self.peeled]
+        np.add.at(self.found.coefficients, again, coefficients[known])
+        for key in keys:
+            self.peeled.setdefault(key, len(self.peeled))
+        found = self.found
+        found.players = np.concatenate([found.players, players[~known]])
+        found.coefficients = np.concatenate([found.coefficients, coefficients[~known]])
+        found.group = np.concatenate([found.group, group[~known]])
+
+    def _decode(
+        self, where: NDArray[np.int64], content: NDArray[np.float64], size: int
+    ) -> None:
+        """Make the best of `size` sign patterns the candidate of each bin."""
+        if not len(where):
+            return
+        tried = _patterns(content, size)
+        players, is_decoded = self.code.decode(tried.reshape(-1, tried.shape[2]))
+        words = np.flatnonzero(is_decoded)
+        owner = where[words // tried.shape[1]]
+        group = self.bins.group_of[owner]
+        players = players[words]
+        home = self.bins.find(players)[np.arange(len(words)), group]
+        fits = home == owner
+        players, owner, group = players[fits], owner[fits], group[fits]
+        signs = self.bins.signs(players)[np.arange(len(owner)), group]
+        coefficients = np.einsum("wp,wpk->wk", signs, self.bins.table[owner])
+        coefficients /= signs.shape[1]
+        explained = signs.shape[1] * (coefficients**2).sum(axis=1) / self.energy[owner]
+        best = np.lexsort((-explained, owner))
+        owners, first = np.unique(owner[best], return_index=True)
+        best = best[first]
+        better = explained[best] > self.purity[owners]
+        owners, best = owners[better], best[better]
+        self.players[owners] = players[best]
+        self.coefficients[owners] = coefficients[best]
+        self.purity[owners] = explained[best]
+
+    def _noise(self) -> float:
+        """Energy of noise in a bin: what candidates leave of the quieter bins.
+
+        Bins of other groups than the smallest average fewer masks or more; their b
+        differ by one at most, which is within what the test allows for.
+        """
+        left = self.energy * (1 - self.purity)
+        return float(np.quantile(left, QUIET_PART))
+
+    def _spread(self) -> float:
+        """Relative spread of the energy of noise, 3 standard deviations."""
+        samples = self.bins.table.shape[1] * self.bins.table.shape[2]
+        return float(3 * np.sqrt(2 / samples))
+
+    def _empty_energy(self) -> float:
+        return max(self.empty, self._noise())
+
+    def _is_single(self, where: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether candidates leave no more in their bins than noise."""
+        left = self.energy[where] * (1 - self.purity[where])
+        return np.asarray(left <= self._noise() * (1 + self._spread()) + self.empty)
 
 
-def _decode_groups(
-    plan: CodedPlan, bins: NDArray[np.float64], empty: float, purity: float
-) -> _Found:
-    """Supports accepted in any bin of any group."""
-    parts = [
-        _decode_group(plan, hashes, group, empty, purity)
-        for hashes, group in zip(plan.hashes, bins, strict=True)
+def _direction(content: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sign-like factor over delays of bins (w, P, k): (w, P).
+
+    Outputs share the signs of a coefficient; three power iterations find the direction
+    among outputs in which the bin is largest.
+    """
+    if content.shape[2] == 1:
+        return content[:, :, 0]
+    largest = (content**2).sum(axis=2).argmax(axis=1)
+    axis = content[np.arange(len(content)), largest]
+    for _ in range(3):
+        along = np.einsum("wpk,wk->wp", content, axis)
+        axis = np.einsum("wpk,wp->wk", content, along)
+        axis /= np.maximum(np.linalg.norm(axis, axis=1, keepdims=True), 1e-300)
+    return np.einsum("wpk,wk->wp", content, axis)
+
+
+def _patterns(content: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
+    """The `size` likeliest syndromes of bins (w, P): (w, size, P - 1).
+
+    A flipped sign of the zero delay flips all the others relative to it.
+    """
+    flips = _flips(content.shape[1], size)
+    rank = np.abs(content).argsort(axis=1).argsort(axis=1)
+    bits = (content < 0).astype(np.uint8)[:, None] ^ np.moveaxis(flips[:, rank], 0, 1)
+    return bits[:, :, 1:] ^ bits[:, :, :1]
+
+
+@lru_cache(maxsize=64)
+def _flips(width: int, size: int) -> NDArray[np.uint8]:
+    """The first `size` sets of ranks to flip, by their sum: (size, width)."""
+    flips = np.zeros((size, width), dtype=np.uint8)
+    row = 0
+    for total in count():
+        for ranks in _distinct_parts(total, width):
+            flips[row, [rank - 1 for rank in ranks]] = 1
+            row += 1
+            if row == size or row == 2**width:
+                return flips[:row]
+    raise AssertionError
+
+
+def _distinct_parts(total: int, largest: int) -> list[tuple[int, ...]]:
+    """All sets of different numbers from 1 to `largest` that add up to `total`."""
+    if total == 0:
+        return [()]
+    return [
+        (part, *rest)
+        for part in range(min(total, largest), 0, -1)
+        for rest in _distinct_parts(total - part, part - 1)
     ]
-    return _Found(
-        np.concatenate([part.bits for part in parts]),
-        np.concatenate([part.coefficients for part in parts]),
-        np.concatenate([part.purity for part in parts]),
-    )
-
-
-def _decode_group(
-    plan: CodedPlan,
-    hashes: NDArray[np.int64],
-    group: NDArray[np.float64],
-    empty: float,
-    purity: float,
-) -> _Found:
-    """The best support of each bin j of one group (P, 2^b, k), where pure enough."""
-    energy = (group**2).sum(axis=(0, 2))
-    occupied = np.flatnonzero(energy > empty)
-    held = group[:, occupied]
-    votes = (held[1:] * held[0]).sum(axis=2).T  # (bins, q t)
-    syndromes, owner = _chase_list(votes)
-    bits, is_decoded = plan.shape.code.decode(syndromes)
-    in_bin = _bin_numbers(bits, hashes) == occupied[owner]
-    kept = np.flatnonzero(is_decoded & in_bin)
-    bits, owner = bits[kept], owner[kept]
-    signs = _delay_signs(plan, bits)  # (words, P)
-    coefficients = np.einsum("wp,pwk->wk", signs, held[:, owner]) / signs.shape[1]
-    explained = signs.shape[1] * (coefficients**2).sum(axis=1) / energy[occupied[owner]]
-    best = _best_per_bin(owner, explained)
-    best = best[explained[best] >= purity]
-    return _Found(bits[best], coefficients[best], explained[best])
-
-
-def _chase_list(
-    votes: NDArray[np.float64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Syndromes to try for every bin, and the bin each belongs to."""
-    num_bins, num_checks = votes.shape
-    depth = min(CHASE_DEPTH, num_checks)
-    flips = [c for size in range(3) for c in combinations(range(depth), size)]
-    weakest = np.argsort(np.abs(votes), axis=1)[:, :depth]
-    hard = (votes < 0).astype(np.int64)
-    tried = np.repeat(hard[:, None], len(flips), axis=1)
-    rows = np.arange(num_bins)
-    for number, flip in enumerate(flips):
-        for position in flip:
-            tried[rows, number, weakest[:, position]] ^= 1
-    return tried.reshape(-1, num_checks), np.repeat(rows, len(flips))
-
-
-def _bin_numbers(
-    bits: NDArray[np.bool_], hashes: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """j = M^T k as an integer."""
-    return (bits @ hashes % 2) @ (1 << np.arange(hashes.shape[1]))
-
-
-def _delay_signs(plan: CodedPlan, bits: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(-1)^<d_p, k> for the zero delay and every check: (words, P)."""
-    parities = bits @ plan.shape.code.checks.T % 2
-    signs = 1.0 - 2.0 * np.pad(parities, ((0, 0), (1, 0)))
-    return signs.astype(np.float64)
-
-
-def _best_per_bin(
-    owner: NDArray[np.int64], explained: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Of the words of each bin, the one that explains most."""
-    order = np.lexsort((-explained, owner))
-    _, first = np.unique(owner[order], return_index=True)
-    return order[first]
-
-
-def _purest(found: _Found) -> _Found:
-    """Of the bins that hold the same support, the one it explains most of."""
-    packed = np.packbits(found.bits, axis=1)
-    _, inverse = np.unique(packed, axis=0, return_inverse=True)
-    best = _best_per_bin(inverse.ravel(), found.purity)
-    return _Found(found.bits[best], found.coefficients[best], found.purity[best])
-
-
-def _peel(plan: CodedPlan, bins: NDArray[np.float64], found: _Found) -> None:
-    """Subtract what was found from its bin in every group, in place."""
-    signs = _delay_signs(plan, found.bits)
-    waves = np.einsum("wp,wk->pwk", signs, found.coefficients)
-    for hashes, group in zip(plan.hashes, bins, strict=True):
-        numbers = _bin_numbers(found.bits, hashes)
-        for wave, delay in zip(waves, group, strict=True):
-            np.subtract.at(delay, numbers, wave)

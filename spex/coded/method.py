@@ -1,24 +1,37 @@
-"""SPEX: ablate coded masks, decode them, and regress on what was decoded.
+"""SPEX: ablate coded masks, decode them, and regress on what was found.
 
 After Kang, Butler, Agarwal, Erginbas, Pedarsani, Yu, Ramchandran, "SPEX: Scaling
 Feature Interaction Explanations for LLMs" (ICML 2025, arXiv 2502.13870); how this
-differs from it is said in `decode` and `refine`.
+differs from it is said in `design`, `decode`, `pursuit` and `refine`.
 """
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oracles import Values
-from spex.coded.decode import decode
-from spex.coded.design import CodedPlan, coded_plan, smallest_budget
-from spex.coded.refine import refine
+from spex.coded.bins import Bins
+from spex.coded.codes import check_field
+from spex.coded.design import CodedPlan, coded_plan
+from spex.coded.normal import Data
+from spex.coded.pursuit import Pursued, pursue
+from spex.coded.refine import Refined, refine
+from spex.coded.shapes import budget_for_terms, smallest_budget
+from spex.coded.significance import FDR
 from spex.errors import BudgetError, MethodError
 from spex.method import Recovery
 from spex.regression import folds
-from spex.spectrum import SparseFourier
+from spex.spectrum import SparseFourier, characters
 
 NUM_FOLDS = 5
+MAX_CODED_HELD_OUT = 500
+ROUNDING = 1e-15  # of the largest value
+EXACT_ERROR = 1e-16  # square on a held-out mask, as a part of the variance
+SMALLEST = 1e-10  # an exact coefficient that counts, in standard deviations
+SPARSE_R2 = 0.9  # a spectrum that reaches this is sparse enough for its budget
+DETECTABLE = 16.0  # (4 standard errors)^2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,33 +40,30 @@ class Spex:
 
     Args:
         max_order: largest interaction looked for, at least 1.
-        num_terms: coefficients kept, unless the decoding is exact.
 
     Raises:
-        MethodError: `max_order` or `num_terms` is below 1.
+        MethodError: `max_order` is below 1.
     """
 
     max_order: int = 5
-    num_terms: int = 200
 
     def __post_init__(self) -> None:
-        if self.max_order < 1 or self.num_terms < 1:
-            raise MethodError(
-                f"max_order={self.max_order} and num_terms={self.num_terms} must be at "
-                "least 1."
-            )
+        if self.max_order < 1:
+            raise MethodError(f"max_order={self.max_order} must be at least 1.")
 
     def min_budget(self, num_players: int) -> int:
-        """What 2 groups of 4 bins for order 1 and a few uniform masks cost."""
+        """What 3 groups of 2 bins for order 1 and a few uniform masks cost."""
+        check_field(num_players)
         return smallest_budget(num_players, self.max_order)
 
     def plan(
         self, num_players: int, budget: int, rng: np.random.Generator
     ) -> CodedPlan:
-        """The coded design with the most bins, the rest of the budget uniform.
+        """The first `budget` masks of the sequence that the generator stands for.
 
         Raises:
             BudgetError: the budget is below `min_budget`.
+            MethodError: there is no code for so many players.
         """
         needed = self.min_budget(num_players)
         if budget < needed:
@@ -68,23 +78,104 @@ class Spex:
         self, plan: CodedPlan, values: Values, rng: np.random.Generator
     ) -> Recovery:
         """The spectrum from the values (m, k) of the plan's masks."""
-        decoded = decode(plan, values)
-        parts = folds(plan.uniform, NUM_FOLDS, rng)
-        refined = refine(
-            plan.masks, values, parts, decoded, self.max_order, self.num_terms
-        )
-        rows = np.concatenate(parts)
-        errors = values[rows] - refined.held_out
-        spread = np.sqrt((errors**2).mean(axis=0) / len(values))
-        shape = plan.shape
-        return Recovery(
-            fourier=SparseFourier.from_terms(
-                plan.masks.shape[1], refined.supports, refined.coefficients
-            ),
-            standard_errors=np.tile(spread, (len(refined.supports), 1)),
-            held_out=rows,
-            held_out_predictions=refined.held_out,
-            reason=f"{shape.num_groups} groups of {2**shape.b} bins and "
-            f"{shape.num_delays} delays (order {shape.code.t}), {len(plan.uniform)} "
-            f"uniform masks; {len(decoded)} supports decoded; {refined.reason}",
-        )
+        shift, scale = values.mean(axis=0), values.std(axis=0)
+        rounding = ROUNDING * np.abs(values).max(axis=0)
+        scale = np.where(scale <= rounding, 1.0, scale)  # constant outputs have no vote
+        scaled = (values - shift) / scale
+        bins = Bins.of(plan, scaled)
+        empty = float(((rounding / scale) ** 2).sum()) * bins.table.shape[1]
+        found = pursue(bins, empty, self.max_order)
+        parts = folds(_held_out(plan, rng), NUM_FOLDS, rng)
+        data = Data(plan, bins, scaled, parts)
+        model = _exact(found, data) if found.is_exact else None
+        if model is None:
+            terms = dict(zip(found.supports, found.coefficients, strict=True))
+            model = refine(data, terms, self.max_order)
+        return _recovery(data, found, model, shift, scale)
+
+
+def _held_out(plan: CodedPlan, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The uniform rows, and some that are coded once."""
+    times = np.zeros(len(plan.masks), dtype=np.int64)
+    for group in plan.groups:
+        np.add.at(times, group.rows.ravel(), 1)
+    coded = np.flatnonzero(times == 1)
+    some = rng.choice(coded, min(MAX_CODED_HELD_OUT, len(coded)), replace=False)
+    return np.concatenate([plan.uniform, some])
+
+
+def _exact(found: Pursued, data: Data) -> Refined | None:
+    """What was decoded, if it predicts the uniform masks to rounding as well."""
+    rows = data.held_out
+    held_out = characters(data.plan.masks[rows], found.supports) @ found.coefficients
+    error = float(((data.values[rows] - held_out) ** 2).max())
+    if error > EXACT_ERROR:
+        return None
+    large = np.abs(found.coefficients).max(axis=1) > SMALLEST
+    large[found.supports.index(())] = True
+    supports = [s for s, keep in zip(found.supports, large, strict=True) if keep]
+    reason = "decoding left nothing over"
+    return Refined(supports, found.coefficients[large], error, held_out, reason)
+
+
+def _recovery(
+    data: Data,
+    found: Pursued,
+    model: Refined,
+    shift: NDArray[np.float64],
+    scale: NDArray[np.float64],
+) -> Recovery:
+    """In the units of the values, with what was done as a sentence."""
+    is_uniform = np.isin(data.held_out, data.plan.uniform)
+    rows, held_out = data.held_out[is_uniform], model.held_out[is_uniform]
+    errors = data.values[rows] - held_out
+    spread = scale * np.sqrt((errors**2).mean(axis=0) / len(data.values))
+    coefficients = model.coefficients * scale
+    coefficients[model.supports.index(())] += shift
+    shape = data.plan.shape
+    reasons = [
+        f"{' + '.join(str(2**b) for b in shape.bs)} bins of {shape.num_delays} delays "
+        f"(order {shape.t}) and {len(rows)} uniform masks",
+        f"decoded {found.num_decoded} times; {len(found.supports) - 1} terms are "
+        f"discoveries at a false discovery rate of {FDR:.0%}",
+        model.reason,
+        *_advice(data, found, model),
+    ]
+    return Recovery(
+        fourier=SparseFourier.from_terms(
+            data.plan.masks.shape[1], model.supports, coefficients
+        ),
+        standard_errors=np.tile(spread, (len(model.supports), 1)),
+        held_out=rows,
+        held_out_predictions=held_out * scale + shift,
+        reason="; ".join(reasons),
+    )
+
+
+def _advice(data: Data, found: Pursued, model: Refined) -> list[str]:
+    """Where too little is explained: the least budget that could explain enough.
+
+    What is still missing is spread over coefficients smaller than those found, so at
+    least so many more are needed as the smallest of these fits into what is missing.
+    """
+    variance = float(data.values[data.held_out].var(axis=0).mean())
+    left = model.error / variance if variance else 0.0
+    if left <= 1 - SPARSE_R2:
+        return []
+    energy = np.sort((found.coefficients[1:] ** 2).mean(axis=1))
+    smallest = energy[0] if len(energy) else DETECTABLE / len(data.values)
+    terms = len(energy) + ceil((left - 1 + SPARSE_R2) * variance / smallest)
+    shape = data.plan.shape
+    needed = budget_for_terms(shape, terms)
+    if needed <= len(data.values):
+        return [
+            f"{left:.0%} of the variance is noise, or of higher order than {shape.t}, "
+            "or in terms too small to be told apart"
+        ]
+    most = 2 ** min(data.plan.masks.shape[1], 62)
+    cost = f"about {needed}" if needed < most else f"all {most}"
+    return [
+        f"{left:.0%} of the variance is not in terms that {len(data.values)} ablations "
+        f"can tell apart: unless it is noise or of higher order than {shape.t}, R² "
+        f"{SPARSE_R2} takes at least {terms} terms and so {cost} ablations"
+    ]

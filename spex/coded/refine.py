@@ -1,212 +1,182 @@
-"""Regression on decoded and low-order supports, chosen on held-out uniform masks.
+"""Regression on what was found and on low orders, chosen on held-out uniform masks.
 
-Decoding alone misses what its bins cannot resolve; a linear fit would then do better.
-So the regression's candidates are what was decoded, with its subsets, and all supports
-of low order that the ablations can carry; the prior says how much each is believed:
+The discoveries alone miss what is real but too small to be told from noise one by one;
+a plain linear fit may then do better. So there are two kinds of candidates:
 
-    variance(S) = decay^|S|, scaled to the values' variance, + decoded coefficient^2
+- least squares on the discoveries;
+- ridge regression on discoveries, their subsets and all supports of low order that the
+  ablations can carry, each with a prior variance: decay^|S|, scaled to the variance of
+  the values, + its first estimate squared; the largest terms are then refitted with
+  their squares as prior, which makes them sparse.
 
-Decay and noise are chosen by the error on uniform masks left out in turn. The
-coefficients found become the prior of a second regression, which makes them sparse.
+Decay, noise and number of terms are chosen by the error on masks left out in turn: the
+uniform ones, which had no part in the discoveries, and some of the coded ones, without
+which rare outlying values would often go unseen.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oracles import Masks, Values
-from spex.regression import prior_ridge, ridge_without_parts
-from spex.spectrum import Support, characters
+from spex.coded.normal import MAX_DENSE, Data, Normal, Table, moments
+from spex.spectrum import Support
 
-MAX_CANDIDATES = 1500
-DECAYS = (0.1, 0.3, 0.6)
+DECAYS = (0.01, 0.1, 0.3, 0.6)
 NOISES = (0.01, 0.1, 0.5)  # as a part of the values' variance
-NO_NOISE = 1e-11
-EXACT_ERROR = 1e-12  # held-out error, as a part of the variance, of an exact fit
+NO_NOISE = 1e-9
+LITTLE = 0.02  # of the variance: not looked for beyond the discoveries
+CLEARLY = 2.0  # standard errors
+MUCH = 0.03  # of the variance
+SIZES = (50, 100, 200, 400, 800)
 
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """A regression and its held-out predictions.
+    """A regression, and what it says about masks it was not fitted to.
 
     Attributes:
         supports: the terms.
         coefficients: shape (terms, k).
+        error: mean square held-out error.
         held_out: predictions for the rows of the parts, in their order, (rows, k).
         reason: which model was chosen.
     """
 
     supports: list[Support]
-    coefficients: NDArray[np.float64]
-    held_out: NDArray[np.float64]
-    reason: str
-
-
-@dataclass(frozen=True, eq=False)
-class _Model:
-    """Coefficients on all rows and without each part; held-out mean square error."""
-
-    supports: list[Support]
-    coefficients: NDArray[np.float64]
-    without: list[NDArray[np.float64]]
+    coefficients: Table
     error: float
-    held_out: NDArray[np.float64]
+    held_out: Table
     reason: str
 
 
 @dataclass(frozen=True, eq=False)
-class _Data:
-    """Masks, values standardised to variance 1, and the rows left out in turn."""
+class _Fit:
+    """Coefficients (terms, k) on all rows and without each part."""
 
-    masks: Masks
-    values: Values
-    parts: list[NDArray[np.int64]]
+    normal: Normal
+    coefficients: Table
+    without: list[Table]
 
-    def fit(
-        self,
-        supports: list[Support],
-        prior: NDArray[np.float64],
-        noise: float,
-        reason: str,
-    ) -> _Model:
-        """Ridge on these supports, scored on the parts."""
-        design = characters(self.masks, supports)
-        prior = np.where([not s for s in supports], 1.0 + prior.max(), prior)
-        coefficients, without = ridge_without_parts(
-            design, self.values, prior, noise, self.parts
-        )
-        predictions = [
-            design[part] @ fit for part, fit in zip(self.parts, without, strict=True)
+    @classmethod
+    def of(cls, normal: Normal, prior: Table, noise: float) -> Self:
+        """The fit with these prior variances and noise."""
+        return cls(normal, *normal.fit(prior, noise))
+
+    def refined(self, reason: str) -> Refined:
+        """As a candidate."""
+        held_out = [
+            x @ w for x, w in zip(self.normal.designs, self.without, strict=True)
         ]
-        held_out = np.concatenate(predictions)
-        errors = self.values[np.concatenate(self.parts)] - held_out
-        error = float((errors**2).mean())
-        return _Model(supports, coefficients, without, error, held_out, reason)
+        supports = self.normal.supports
+        return _refined(self.normal.data, supports, self.coefficients, held_out, reason)
+
+    def sparsified(self, num_terms: int, noise: float) -> Refined:
+        """The largest terms, refitted; each fold chooses its own without its part."""
+        held_out = []
+        for part, (design, fit) in enumerate(
+            zip(self.normal.designs, self.without, strict=True)
+        ):
+            chosen, refitted = self._largest(fit, num_terms, noise, part)
+            held_out.append(design[:, chosen] @ refitted)
+        chosen, fit = self._largest(self.coefficients, num_terms, noise, None)
+        supports = [self.normal.supports[t] for t in chosen]
+        reason = f"ridge on {len(self.coefficients)} terms, {len(chosen)} kept"
+        return _refined(self.normal.data, supports, fit, held_out, reason)
+
+    def _largest(
+        self, fit: Table, num_terms: int, noise: float, part: int | None
+    ) -> tuple[NDArray[np.int64], Table]:
+        energy = (fit**2).mean(axis=1)
+        energy[self.normal.supports.index(())] = 1.0 + energy.max()
+        chosen = np.argsort(-energy, kind="stable")[:num_terms]
+        return chosen, self.normal.fit_some(chosen, energy[chosen], noise, part)
 
 
 def refine(
-    masks: Masks,
-    values: Values,
-    parts: list[NDArray[np.int64]],
-    decoded: dict[Support, NDArray[np.float64]],
-    max_order: int,
-    num_terms: int,
+    data: Data, discoveries: dict[Support, NDArray[np.float64]], max_order: int
 ) -> Refined:
-    """The best of several regressions on decoded and low-order supports.
+    """The discoveries alone, unless another candidate predicts clearly better.
 
     Args:
-        masks: shape (m, n).
-        values: shape (m, k).
-        parts: rows of uniform masks, left out in turn; decoding must not have used
-            them.
-        decoded: candidate supports and first estimates (k,).
+        data: see `Data`.
+        discoveries: supports, the empty one among them, and first estimates (k,).
         max_order: largest support.
-        num_terms: terms kept, unless more were decoded exactly.
     """
-    shift, scale = values.mean(axis=0), values.std(axis=0)
-    scale = np.where(scale <= 1e-12 * np.abs(values).max(axis=0), 1.0, scale)
-    data = _Data(masks, (values - shift) / scale, parts)
-    estimates = {s: f / scale for s, f in decoded.items() if len(s) <= max_order}
-    best = _decoded_only(data, estimates)
-    if best.error > EXACT_ERROR:
-        supports = _candidates(masks, data.values, estimates, max_order)
-        models = [best, *_low_order(data, supports, estimates)]
-        best = min(models, key=lambda model: model.error)
-        sparse = [_sparsified(data, best, noise, num_terms) for noise in NOISES]
-        best = min(sparse, key=lambda model: model.error)
-    coefficients = best.coefficients * scale
-    coefficients[best.supports.index(())] += shift
-    return Refined(
-        best.supports, coefficients, best.held_out * scale + shift, best.reason
-    )
+    found = Normal(data, list(discoveries))
+    plain = _Fit.of(found, np.ones(len(discoveries)), NO_NOISE)
+    sparse = plain.refined(f"least squares on {len(discoveries) - 1} discoveries")
+    mean = _Fit.of(Normal(data, [()]), np.ones(1), NO_NOISE).refined("the mean alone")
+    sparse = min(sparse, mean, key=lambda model: model.error)
+    variance = data.values[data.held_out].var(axis=0).mean()
+    if sparse.error <= LITTLE * variance:
+        return sparse
+    low = Normal(data, _candidates(data, discoveries, max_order))
+    reason = f"ridge on {len(low.supports)} terms"
+    ridges = [(fit.refined(reason), fit) for fit in _ridges(low, discoveries)]
+    dense, best = min(ridges, key=lambda ridge: ridge[0].error)
+    sizes = [size for size in SIZES if size < len(low.supports)]
+    models = [best.sparsified(size, noise) for size in sizes for noise in NOISES]
+    chosen = min([*models, dense], key=lambda model: model.error)
+    return chosen if _is_better(data, chosen, sparse) else sparse
 
 
-def _decoded_only(data: _Data, estimates: dict[Support, NDArray[np.float64]]) -> _Model:
-    strongest = sorted(estimates, key=lambda s: -float((estimates[s] ** 2).sum()))
-    supports = [(), *strongest][: len(data.masks) // 2]
-    reason = "least squares on what was decoded"
-    try:
-        return data.fit(supports, np.ones(len(supports)), NO_NOISE, reason)
-    except np.linalg.LinAlgError:  # two supports look alike on these masks
-        return data.fit(supports, np.ones(len(supports)), NOISES[0], reason)
+def _is_better(data: Data, model: Refined, sparse: Refined) -> bool:
+    """Whether it explains much more, or a little more but clearly so."""
+    values = data.values[data.held_out]
+    gain = (values - sparse.held_out) ** 2 - (values - model.held_out) ** 2
+    by_row = gain.mean(axis=1)
+    surely = CLEARLY * by_row.std() / np.sqrt(len(by_row))
+    return bool(by_row.mean() > min(surely, MUCH * values.var(axis=0).mean()))
 
 
-def _low_order(
-    data: _Data, supports: list[Support], estimates: dict[Support, NDArray[np.float64]]
-) -> Iterable[_Model]:
+def _refined(
+    data: Data, supports: list[Support], fit: Table, parts: list[Table], reason: str
+) -> Refined:
+    held_out = np.concatenate(parts)
+    error = float(((data.values[data.held_out] - held_out) ** 2).mean())
+    return Refined(supports, fit, error, held_out, reason)
+
+
+def _ridges(
+    normal: Normal, discoveries: dict[Support, NDArray[np.float64]]
+) -> Iterator[_Fit]:
     """Ridge on all candidates, for every decay and noise."""
-    sizes = np.array([len(support) for support in supports])
+    nothing = np.zeros(1)
     boost = np.array(
-        [float((estimates.get(s, np.zeros(1)) ** 2).mean()) for s in supports]
+        [float((discoveries.get(s, nothing) ** 2).mean()) for s in normal.supports]
     )
-    for decay in DECAYS:
-        prior = decay ** sizes.astype(float)
-        prior = prior / prior[sizes > 0].sum() + boost
+    for decay in DECAYS if len(normal.supports) <= MAX_DENSE else DECAYS[:1]:
+        prior = _prior(normal.supports, decay) + boost
         for noise in NOISES:
-            yield data.fit(
-                supports,
-                prior,
-                noise,
-                f"ridge on {len(supports)} decoded and low-order terms",
-            )
+            yield _Fit.of(normal, prior, noise)
 
 
-def _sparsified(data: _Data, model: _Model, noise: float, num_terms: int) -> _Model:
-    """Refit with the squared coefficients as prior, largest terms only.
-
-    Each fold chooses and weighs its terms without its own part.
-    """
-    everything = np.arange(len(data.masks))
-    held_out = []
-    for part, fit in zip(data.parts, model.without, strict=True):
-        rows = np.setdiff1d(everything, part)
-        supports, fit = _reweighed(data, model.supports, fit, rows, noise, num_terms)
-        held_out.append(characters(data.masks[part], supports) @ fit)
-    predictions = np.concatenate(held_out)
-    errors = data.values[np.concatenate(data.parts)] - predictions
-    error = float((errors**2).mean())
-    supports, fit = _reweighed(
-        data, model.supports, model.coefficients, everything, noise, num_terms
-    )
-    reason = f"{model.reason}, {len(supports)} kept"
-    return _Model(supports, fit, [], error, predictions, reason)
-
-
-def _reweighed(
-    data: _Data,
-    supports: list[Support],
-    coefficients: NDArray[np.float64],
-    rows: NDArray[np.int64],
-    noise: float,
-    num_terms: int,
-) -> tuple[list[Support], NDArray[np.float64]]:
-    energy = (coefficients**2).mean(axis=1)
-    energy[supports.index(())] = 1.0 + energy.max()
-    largest = np.argsort(-energy, kind="stable")[:num_terms]
-    kept = [supports[t] for t in largest]
-    design = characters(data.masks[rows], kept)
-    return kept, prior_ridge(design, data.values[rows], energy[largest], noise)
+def _prior(supports: list[Support], decay: float) -> Table:
+    """decay^|S| as a part of the variance; 1 for the mean."""
+    sizes = np.array([len(support) for support in supports])
+    prior = decay ** sizes.astype(float)
+    prior /= prior[sizes > 0].sum()
+    prior[sizes == 0] = 1.0
+    return prior
 
 
 def _candidates(
-    masks: Masks,
-    values: Values,
-    estimates: dict[Support, NDArray[np.float64]],
-    max_order: int,
+    data: Data, discoveries: Iterable[Support], max_order: int
 ) -> list[Support]:
-    """Decoded supports and their subsets, then low orders while there is room."""
-    num_players = masks.shape[1]
-    room = min(MAX_CANDIDATES, 2 * len(masks))
-    chosen: dict[Support, None] = dict.fromkeys([(), *estimates])
-    for support in estimates:
+    """Discoveries and their subsets, then low orders while there is room."""
+    num_players = data.plan.masks.shape[1]
+    room = min(MAX_DENSE, 2 * len(data.values))
+    chosen: dict[Support, None] = dict.fromkeys(discoveries)
+    for support in discoveries:
         for size in range(1, len(support)):
             chosen.update(dict.fromkeys(combinations(support, size)))
     chosen.update(dict.fromkeys((i,) for i in range(num_players)))
-    strongest = _strongest_players(masks, values)
+    strongest = _strongest_players(data)
     for order in range(2, max_order + 1):
         free = room - len(chosen)
         pool = max(
@@ -218,8 +188,8 @@ def _candidates(
     return list(chosen)
 
 
-def _strongest_players(masks: Masks, values: Values) -> list[int]:
+def _strongest_players(data: Data) -> list[int]:
     """Players by the size of their order-1 coefficients, strongest first."""
-    signs = 1.0 - 2.0 * masks
-    linear = (signs.T @ values) / len(masks)
+    players = np.arange(data.plan.masks.shape[1])[:, None]
+    linear = moments(data.bins, players)
     return np.argsort(-(linear**2).sum(axis=1), kind="stable").tolist()

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from spex.explanation import Explanation, Interaction, Status
 from spex.faithfulness import LEVEL
+from spex.outlook import Outlook
 from spex.report import words
 from spex.report.html import answer, influence, interval, ranked, signed
 
@@ -62,6 +63,38 @@ def print_explanation(
     console.print(Text(status.value, style=style.get(status, "green")))
     console.print(Text(words.cost(explanation)))
     console.print(Text(_plain(words.method(explanation)), style="dim"))
+
+
+def print_plan(view: Outlook, console: Console) -> None:
+    """Print what a budget buys, and the next larger ones."""
+    console.print(
+        f"{view.num_players} players, {view.budget} ablations, interactions up to "
+        f"order {view.max_order}"
+    )
+    console.print(f"auto takes {view.method}: {view.reason}")
+    if view.method == "exact":
+        return
+    if not view.coded:
+        console.print("The budget is below that of the smallest coded design.")
+        return
+    table = Table(title=Text("What SPEX makes of it", "italic"), title_justify="left")
+    heads = ["budget", "bins", "delays", "order", "uniform", "terms"]
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in view.coded:
+        table.add_row(
+            str(row.budget),
+            " + ".join(str(2**b) for b in row.shape.bs),
+            str(row.shape.num_delays),
+            str(row.shape.t),
+            str(row.num_uniform),
+            str(row.num_terms),
+        )
+    console.print(table)
+    console.print(
+        "terms: as many can be told apart where there is no noise",
+        style="dim",
+    )
 
 
 def _plain(text: str) -> str:

@@ -1,0 +1,225 @@
+"""Normal equations of a plan's masks for chosen supports, with some rows left out.
+
+Transformed into bins, the coded masks' design matrix is sparse: a support is in one bin
+of each group, for every delay. Supports that share no bin have no product.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.sparse import csr_array
+
+from oracles import Values
+from spex.coded.bins import Bins, Players, as_players
+from spex.coded.design import CodedPlan
+from spex.spectrum import Support, characters
+
+MAX_DENSE = 1500  # supports; beyond this their matrix of products is not written down
+TOLERANCE = 1e-5  # of conjugate gradients, relative to the right side,
+MAX_ITERATIONS = 50  # or so many
+
+Table = NDArray[np.float64]
+Signs = NDArray[np.float32]
+Apply = Callable[[Table], Table]
+
+
+def gram(bins: Bins, players: Players) -> Table:
+    """sum over coded masks of chi_S chi_T, (w, w): 0 unless they share a bin."""
+    where, signs = bins.find(players), bins.signs(players)
+    total = np.zeros((len(players), len(players)))
+    for c, weight in enumerate(bins.weights):
+        same = where[:, c, None] == where[None, :, c]
+        total += weight * same * (signs[:, c] @ signs[:, c].T)
+    return total
+
+
+def moments(bins: Bins, players: Players) -> Table:
+    """sum over coded masks of chi_S v, (w, k)."""
+    found = bins.correlations(players) * bins.table.shape[1]
+    return np.einsum("c,wck->wk", bins.weights, found)
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Values of a plan's masks, centred and scaled; rows left out in turn.
+
+    Attributes:
+        plan: whose masks were ablated.
+        bins: of the values.
+        values: shape (m, k).
+        parts: rows, cut into folds.
+    """
+
+    plan: CodedPlan
+    bins: Bins
+    values: Values
+    parts: list[NDArray[np.int64]]
+
+    @cached_property
+    def held_out(self) -> NDArray[np.int64]:
+        """Rows of all parts, in order."""
+        return np.concatenate(self.parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Normal:
+    """Ridge regression on supports: on all rows, and without each part."""
+
+    data: Data
+    supports: list[Support]
+
+    @cached_property
+    def designs(self) -> list[Signs]:
+        """Characters of each part's masks, (rows, terms)."""
+        return [self._characters(part) for part in self.data.parts]
+
+    def fit(self, prior: Table, noise: float) -> tuple[Table, list[Table]]:
+        """Posterior mean (terms, k) on all rows and without each part.
+
+        Args:
+            prior: variance of each coefficient, (terms,).
+            noise: variance of the values around the regression.
+        """
+        scale = np.sqrt(prior)
+        if len(self.supports) > MAX_DENSE:
+            return self._fit_iteratively(scale, noise)
+        factor = cho_factor(_penalized(self._matrix, scale, noise))
+        solution = cho_solve(factor, scale[:, None] * self._right)
+        without = [
+            scale[:, None] * _without(factor, solution, design * scale, values)
+            for design, values in zip(self.designs, self._held_values, strict=True)
+        ]
+        return scale[:, None] * solution, without
+
+    def fit_some(
+        self, chosen: NDArray[np.int64], prior: Table, noise: float, part: int | None
+    ) -> Table:
+        """Posterior mean of some of the terms, on all rows or without a part."""
+        matrix, right = self._products(chosen), self._right[chosen]
+        if part is not None:
+            design = self.designs[part][:, chosen]
+            matrix = matrix - design.T @ design
+            right = right - design.T @ self._held_values[part]
+        scale = np.sqrt(prior)
+        factor = cho_factor(_penalized(matrix, scale, noise))
+        return scale[:, None] * cho_solve(factor, scale[:, None] * right)
+
+    def _fit_iteratively(self, scale: Table, noise: float) -> tuple[Table, list[Table]]:
+        """`fit` by conjugate gradients, all outputs and parts together."""
+        num_outputs, copies = self._right.shape[1], 1 + len(self.designs)
+        right = np.stack(
+            [
+                self._right,
+                *(
+                    self._right - design.T @ values
+                    for design, values in zip(
+                        self.designs, self._held_values, strict=True
+                    )
+                ),
+            ],
+            axis=1,
+        )
+
+        def apply(x: Table) -> Table:
+            scaled = scale[:, None] * x
+            product = self._coded.T @ (self._coded @ scaled)
+            short = scaled.astype(np.float32)
+            product += self._uncoded.T @ (self._uncoded @ short)
+            split = short.reshape(-1, copies, num_outputs)
+            taken = product.reshape(-1, copies, num_outputs)
+            for part, design in enumerate(self.designs, 1):
+                taken[:, part] -= design.T @ (design @ split[:, part])
+            return scale[:, None] * product + noise * x
+
+        flat = scale[:, None] * right.reshape(len(scale), -1)
+        solved = scale[:, None] * _conjugate_gradients(apply, flat)
+        first, *without = np.moveaxis(solved.reshape(right.shape), 1, 0)
+        return first, without
+
+    @cached_property
+    def _right(self) -> Table:
+        """sum over all masks of chi_S v."""
+        rest = self._uncoded.T @ self.data.values[self.data.plan.uncoded]
+        return moments(self.data.bins, self._players) + rest
+
+    @cached_property
+    def _matrix(self) -> Table:
+        return self._products(np.arange(len(self.supports)))
+
+    def _products(self, chosen: NDArray[np.int64]) -> Table:
+        """sum over all masks of chi_S chi_T for some of the supports."""
+        if "_matrix" in self.__dict__:
+            return self._matrix[np.ix_(chosen, chosen)]
+        uncoded = self._uncoded[:, chosen]
+        return gram(self.data.bins, self._players[chosen]) + uncoded.T @ uncoded
+
+    @cached_property
+    def _coded(self) -> csr_array:
+        """Design matrix of the coded masks, (bins x delays, terms)."""
+        bins, players = self.data.bins, self._players
+        signs = bins.signs(players)
+        signs *= np.sqrt(bins.weights)[:, None]
+        num_delays = signs.shape[2]
+        rows = bins.find(players)[:, :, None] * num_delays + np.arange(num_delays)
+        starts = np.arange(len(players) + 1) * rows[0].size
+        shape = (len(players), len(bins.table) * num_delays)
+        return csr_array((signs.ravel(), rows.ravel(), starts), shape=shape).T.tocsr()
+
+    @cached_property
+    def _players(self) -> Players:
+        return as_players(self.supports, self.data.plan.masks.shape[1])
+
+    @cached_property
+    def _held_values(self) -> list[Values]:
+        return [self.data.values[part] for part in self.data.parts]
+
+    @cached_property
+    def _uncoded(self) -> Signs:
+        return self._characters(self.data.plan.uncoded)
+
+    def _characters(self, rows: NDArray[np.int64]) -> Signs:
+        """As float32, in which their products are exact."""
+        return characters(self.data.plan.masks[rows], self.supports)
+
+
+def _penalized(matrix: Table, scale: Table, noise: float) -> Table:
+    scaled = matrix * np.outer(scale, scale)
+    scaled[np.diag_indices_from(scaled)] += noise
+    return scaled
+
+
+def _without(
+    factor: tuple[Table, bool], solution: Table, design: NDArray[Any], values: Values
+) -> Table:
+    """The solution without some rows, given what all rows' matrix A factors into.
+
+    Leaving out rows Z_f changes it by -A^-1 Z_f' (I - Z_f A^-1 Z_f')^-1 r_f, r_f being
+    their residuals.
+    """
+    gain = cho_solve(factor, design.T)
+    kept = np.eye(len(design)) - design @ gain
+    return solution - gain @ np.linalg.solve(kept, values - design @ solution)
+
+
+def _conjugate_gradients(apply: Apply, right: Table) -> Table:
+    """x with apply(x) = right, each column on its own (Hestenes & Stiefel 1952)."""
+    x = np.zeros_like(right)
+    residual, direction = right.copy(), right.copy()
+    energy = (residual**2).sum(axis=0)
+    enough = TOLERANCE**2 * energy
+    for _ in range(MAX_ITERATIONS):
+        if (energy <= enough).all():
+            break
+        image = apply(direction)
+        curvature = np.maximum((direction * image).sum(axis=0), 1e-300)
+        step = energy / curvature
+        x += step * direction
+        residual -= step * image
+        before, energy = energy, (residual**2).sum(axis=0)
+        direction = residual + energy / np.maximum(before, 1e-300) * direction
+    return x
