@@ -69,18 +69,18 @@ class Bins:
 
     def signs(self, players: Players) -> NDArray[np.float64]:
         """(-1)^<d_p + o_c, k> of each support, (w, C, P)."""
-        in_groups = _signs(self._offsets, players)
-        return in_groups[:, :, None] * _signs(self._checks, players)[:, None, :]
+        in_groups = self._offsets.signs(players)
+        return in_groups[:, :, None] * self._checks.signs(players)[:, None, :]
 
     def correlations(self, players: Players) -> NDArray[np.float64]:
         """Mean over delays of sign times bin content, (w, C, k)."""
-        where, by_delay = self.find(players), _signs(self._checks, players)
+        where, by_delay = self.find(players), self._checks.signs(players)
         num_delays = by_delay.shape[1]
         means = [
             np.einsum("wp,wpk->wk", by_delay, self.table[where[:, c]]) / num_delays
             for c in range(where.shape[1])
         ]
-        return np.stack(means, axis=1) * _signs(self._offsets, players)[:, :, None]
+        return np.stack(means, axis=1) * self._offsets.signs(players)[:, :, None]
 
     def subtract(self, players: Players, coefficients: NDArray[np.float64]) -> None:
         """Take terms with coefficients (w, k) out of their bins in every group."""
@@ -93,22 +93,39 @@ class Bins:
         return np.pad(hashes, ((0, 1), (0, 0)))
 
     @cached_property
-    def _checks(self) -> NDArray[np.uint8]:
-        """Bit of each player in every delay, the zero delay first: (n + 1, P)."""
-        return np.pad(self.plan.shape.code.checks.T, ((0, 1), (1, 0)))
+    def _checks(self) -> "_Bits":
+        """Of each player in every delay, the zero delay first."""
+        return _Bits.of(np.pad(self.plan.shape.code.checks.T, ((0, 0), (1, 0))))
 
     @cached_property
-    def _offsets(self) -> NDArray[np.uint8]:
-        offsets = np.stack([group.offset for group in self.plan.groups], axis=1)
-        return np.pad(offsets, ((0, 1), (0, 0)))
+    def _offsets(self) -> "_Bits":
+        """Of each player in every group."""
+        offsets = [group.offset for group in self.plan.groups]
+        return _Bits.of(np.stack(offsets, axis=1))
 
 
-def _signs(bits: NDArray[np.uint8], players: Players) -> NDArray[np.float64]:
-    """(-1)^(sum over players of their bits); a row of bits for each player."""
-    odd = bits[players[:, 0]]
-    for column in players.T[1:]:
-        odd ^= bits[column]
-    return 1.0 - 2.0 * odd.astype(np.float64)
+@dataclass(frozen=True, eq=False)
+class _Bits:
+    """Rows of bits for each player and for nobody, 64 to a word: (n + 1, words)."""
+
+    words: NDArray[np.uint64]
+    width: int
+
+    @classmethod
+    def of(cls, bits: NDArray[np.uint8]) -> Self:
+        """Rows of bits (n, width), and zeros for nobody."""
+        width = bits.shape[1]
+        filled = np.pad(bits, ((0, 1), (0, -width % 64)))
+        packed = np.ascontiguousarray(np.packbits(filled, axis=1))
+        return cls(packed.view(np.uint64), width)
+
+    def signs(self, players: Players) -> NDArray[np.float64]:
+        """(-1)^(sum of each support's bits), (w, width)."""
+        odd = self.words.take(players[:, 0], axis=0)
+        for column in players.T[1:]:
+            odd ^= self.words.take(column, axis=0)
+        bits = np.unpackbits(odd.view(np.uint8), axis=1, count=self.width)
+        return 1.0 - 2.0 * bits
 
 
 def as_players(

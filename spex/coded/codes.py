@@ -90,28 +90,28 @@ class Code:
             is_decoded[words[complete]] = True
         return players, is_decoded
 
-    def _symbols(self, syndromes: NDArray[np.integer]) -> NDArray[np.int32]:
+    def _symbols(self, syndromes: NDArray[np.integer]) -> NDArray[np.int64]:
         """S_1, ..., S_2t in GF(2^q), from S_1, S_3, ...: S_2j = S_j^2."""
         bits = syndromes.reshape(len(syndromes), self.t, self.field.q)
-        symbols = np.zeros((len(syndromes), 2 * self.t), dtype=np.int32)
-        symbols[:, ::2] = bits.astype(np.int32) @ (1 << np.arange(self.field.q))
+        symbols = np.zeros((len(syndromes), 2 * self.t), dtype=np.int64)
+        symbols[:, ::2] = bits.astype(np.int64) @ (1 << np.arange(self.field.q))
         for j in range(1, self.t + 1):
             symbols[:, 2 * j - 1] = self.field.square(symbols[:, j - 1])
         return symbols
 
     def _locators(
-        self, symbols: NDArray[np.int32]
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        self, symbols: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Error locators (words, t + 1) and their degrees; -1 where there is none.
 
         In a binary code every second discrepancy is 0, so t steps are enough. Lengths
         never fall, so what grows beyond t may be cut off: it fails anyway.
         """
         words, gf = len(symbols), self.field
-        locator = np.zeros((words, self.t + 1), dtype=np.int32)
+        locator = np.zeros((words, self.t + 1), dtype=np.int64)
         locator[:, 0] = 1
         previous = _shifted(locator)
-        discrepancy = np.ones(words, dtype=np.int32)
+        discrepancy = np.ones(words, dtype=np.int64)
         length = np.zeros(words, dtype=np.int64)
         for r in range(0, 2 * self.t, 2):
             terms = min(r, self.t) + 1
@@ -131,7 +131,7 @@ class Code:
         return locator, np.where((length <= self.t) & (top != 0), length, -1)
 
     def _roots(
-        self, polynomials: NDArray[np.int32]
+        self, polynomials: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Players i with Lambda(alpha^i) = 0, where as many as its degree.
 
@@ -140,7 +140,7 @@ class Code:
         """
         degree = polynomials.shape[1] - 1
         powers = np.outer(np.arange(degree), np.arange(self.num_players))
-        shifts = (powers % self.field.order).astype(np.int32)
+        shifts = (powers % self.field.order).astype(np.int64)
         top = self.field.exp[(degree * np.arange(self.num_players)) % self.field.order]
         logs = self.field.log[polynomials[:, :degree]]
         is_root = np.empty((len(polynomials), self.num_players), dtype=bool)
@@ -148,7 +148,8 @@ class Code:
         for start in range(0, len(polynomials), step):
             value = np.tile(top, (len(logs[start : start + step]), 1))
             for j in range(degree):
-                value ^= self.field.exp[logs[start : start + step, j, None] + shifts[j]]
+                here = logs[start : start + step, j, None] + shifts[j]
+                value ^= self.field.exp.take(here, mode="wrap")
             is_root[start : start + step] = value == 0
         complete = is_root.sum(axis=1) == degree
         return np.nonzero(is_root[complete])[1].reshape(-1, degree), complete
@@ -167,14 +168,14 @@ def check_field(num_players: int) -> None:
         )
 
 
-def _shifted(polynomials: NDArray[np.int32]) -> NDArray[np.int32]:
+def _shifted(polynomials: NDArray[np.int64]) -> NDArray[np.int64]:
     """Times x, the term beyond the last cut off."""
     shifted = np.zeros_like(polynomials)
     shifted[:, 1:] = polynomials[:, :-1]
     return shifted
 
 
-def _splits(gf: Field, polynomials: NDArray[np.int32]) -> NDArray[np.bool_]:
+def _splits(gf: Field, polynomials: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether monic polynomials (words, d + 1) have d distinct roots in GF(2^q).
 
     So it is if x^(2^q) = x modulo the polynomial; q squarings tell.
@@ -183,19 +184,20 @@ def _splits(gf: Field, polynomials: NDArray[np.int32]) -> NDArray[np.bool_]:
     if degree == 1:
         return np.ones(words, dtype=bool)
     low = polynomials[:, :degree]  # x^d = -low, and -1 = 1
-    even = np.zeros((degree, words, degree), dtype=np.int32)  # x^(2i) modulo it
-    power = np.zeros((words, degree), dtype=np.int32)
-    power[:, 0] = 1
-    for i in range(2 * degree - 1):
-        if i % 2 == 0:
-            even[i // 2] = power
+    half = (degree + 1) // 2
+    even = []  # x^(2i) modulo it, for i from half up: below, that is x^(2i) itself
+    power = low
+    for exponent in range(degree, 2 * degree - 1):
+        if exponent % 2 == 0:
+            even.append(power)
         power = _shifted(power) ^ gf.multiply(power[:, -1:], low)
-    x = np.zeros((words, degree), dtype=np.int32)
-    x[:, 1] = 1
-    remainder = x
+    remainder = np.zeros((words, degree), dtype=np.int64)
+    remainder[:, 1] = 1
     for _ in range(gf.q):
         squares = gf.square(remainder)
-        remainder = np.zeros_like(x)
-        for i in range(degree):
-            remainder ^= gf.multiply(squares[:, i, None], even[i])
-    return np.asarray((remainder == x).all(axis=1))
+        remainder = np.zeros_like(squares)
+        remainder[:, ::2] = squares[:, :half]
+        for i, row in enumerate(even, half):
+            remainder ^= gf.multiply(squares[:, i, None], row)
+    is_x = np.arange(degree) == 1
+    return np.asarray((remainder == is_x).all(axis=1))

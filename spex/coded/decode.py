@@ -8,11 +8,15 @@ beyond that by the code. Of the supports that belong in the bin the one that exp
 most of it is its candidate. What is found is subtracted in every group and the bins it
 was in are decoded again (peeling; Kang et al. 2025, section 4).
 
+Where several terms stay together in every bin they are in, bins are added up over the
+groups: in a sum of bins that share one term, it is the largest (`look_jointly`).
+
 Deviations from Kang et al.: all bins and patterns are decoded at once, and only bins
 that changed; the k outputs are decoded together; a bin counts as empty, or as holding
 one coefficient, by a noise level estimated from all bins; the purest bins are peeled
-first; and what is peeled must lower the energy of all its bins together, which a wrong
-support, being in the wrong bins of the other groups, does not.
+first; what is peeled must lower the energy of all its bins together, which a wrong
+support, being in the wrong bins of the other groups, does not; and sums of bins are
+decoded, too.
 """
 
 from dataclasses import dataclass
@@ -26,9 +30,13 @@ from spex.coded.bins import Bins, Players
 
 LIST_WORDS = 1 << 15  # sign patterns decoded together
 LIST_SIZES = (64, 512)  # least and most for each bin
-PURITY = (0.98, 0.9, 0.75, 0.6, 0.45, 0.3, 0.2)  # purest first
+PURITY = (0.6, 0.3, 0.2)  # what is as pure is peeled together, purest first
+LIKELY, POSSIBLE = 0.6, 0.2  # the purity from which a candidate may be peeled
 ALL_PURE = 0.98  # a hard decision that explains this much is not questioned
-MAX_ROUNDS = 300
+JOINT_BINS = 64  # of each group, the fullest, of which sums are looked at
+JOINT_PATTERNS = 128  # sign patterns tried for a sum
+JOINT_PARTS = (1, 8)  # of all patterns a list may have: one in 8, then all
+QUIET_ROUNDS = 4  # of peeling in a row that find no new support
 QUIET_PART = 0.25  # of the bins tell the noise level
 
 
@@ -39,7 +47,8 @@ class Decoded:
     Attributes:
         players: supports (w, t), distinct, in the order they were found.
         coefficients: first estimates, (w, k).
-        group: in whose bin each was found first, (w,).
+        group: in whose bin each was found first, (w,); -1 if in a sum over all groups,
+            which a wrong support hardly ever is, as it must be in every bin of the sum.
         num_tried: distinct supports that were candidates, taken or not.
     """
 
@@ -49,7 +58,9 @@ class Decoded:
     num_tried: int
 
 
-def decode(bins: Bins, empty: float, list_words: int = LIST_WORDS) -> Decoded:
+def decode(
+    bins: Bins, empty: float, list_words: int = LIST_WORDS, purity: float = POSSIBLE
+) -> Decoded:
     """Peel the bins until nothing more is found; they keep what is left.
 
     Args:
@@ -57,10 +68,12 @@ def decode(bins: Bins, empty: float, list_words: int = LIST_WORDS) -> Decoded:
         empty: energy of a bin, summed over delays and outputs, that is rounding.
         list_words: sign patterns tried for all unsure bins together, within
             `LIST_SIZES` for each.
+        purity: part of a bin's energy that a candidate must explain, unless all
+            groups agree on it.
     """
-    search = _Search(bins, empty, list_words)
+    search = _Search(bins, empty, list_words, purity)
     search.look(np.arange(len(bins.table)))
-    for _ in range(MAX_ROUNDS):
+    while search.num_quiet < QUIET_ROUNDS:
         chosen, level = search.acceptable()
         if level < PURITY[0] and len(unsure := search.unsure()):
             search.look_closely(unsure)
@@ -68,7 +81,7 @@ def decode(bins: Bins, empty: float, list_words: int = LIST_WORDS) -> Decoded:
             search.peel(chosen)
         elif len(waiting := search.waiting()):
             search.look(waiting)
-        else:
+        elif not search.look_jointly():
             break
     return search.result()
 
@@ -76,17 +89,20 @@ def decode(bins: Bins, empty: float, list_words: int = LIST_WORDS) -> Decoded:
 class _Search:
     """The candidate of every bin, and what was peeled so far."""
 
-    def __init__(self, bins: Bins, empty: float, list_words: int) -> None:
+    def __init__(self, bins: Bins, empty: float, list_words: int, least: float) -> None:
         num_bins, _, num_outputs = bins.table.shape
         code = bins.plan.shape.code
         self.bins, self.code, self.empty = bins, code, empty
-        self.list_words = list_words
+        self.list_words, self.least = list_words, least
         self.players = np.full((num_bins, code.t), code.num_players)
         self.coefficients = np.zeros((num_bins, num_outputs))
         self.energy = np.zeros(num_bins)
         self.purity = np.zeros(num_bins)
         self.is_decoded = np.zeros(num_bins, dtype=bool)
         self.is_listed = np.zeros(num_bins, dtype=bool)
+        self.is_joint = np.zeros(num_bins, dtype=bool)
+        self.joint_parts = list(JOINT_PARTS)  # that are still to be tried
+        self.num_quiet = 0
         self.peeled: dict[bytes, int] = {}
         self.found = Decoded(
             np.zeros((0, code.t), dtype=np.int64),
@@ -103,9 +119,9 @@ class _Search:
         occupied = changed[self.energy[changed] > self._empty_energy()]
         self.is_decoded[changed] = False
         self.is_decoded[occupied] = True
-        content = _direction(self.bins.table[occupied])
-        self._decode(occupied, content, 1)
+        self._decode(self._alone(occupied), self.bins.table[occupied], 1)
         self.is_listed[changed] = False
+        self.joint_parts = list(JOINT_PARTS)
 
     def unsure(self) -> NDArray[np.int64]:
         """Bins whose candidate explains little, if only their signs were tried."""
@@ -120,7 +136,27 @@ class _Search:
         step = max(1, LIST_WORDS // size)
         for start in range(0, len(unsure), step):
             part = unsure[start : start + step]
-            self._decode(part, _direction(self.bins.table[part]), size)
+            self._decode(self._alone(part), self.bins.table[part], size)
+
+    def look_jointly(self) -> bool:
+        """Decode sums over the groups of the bins that are most alike.
+
+        First some of them, later more; False if all were tried since bins changed, or
+        nothing is in them.
+        """
+        if not self.joint_parts or (self.energy <= self.empty).all():
+            return False
+        words = self.list_words // self.joint_parts.pop()
+        full = [self._fullest(c) for c in range(len(self.bins.weights))]
+        content = [self.bins.table[where] for where in full]
+        places, signs = _most_alike(content, max(1, words // JOINT_PATTERNS))
+        owners = np.stack([w[i] for w, i in zip(full, places.T, strict=True)], axis=1)
+        sums = sum(
+            sign[:, None, None] * table[i]
+            for sign, table, i in zip(signs.T, content, places.T, strict=True)
+        )
+        self._decode(owners, sums, JOINT_PATTERNS)
+        return True
 
     def waiting(self) -> NDArray[np.int64]:
         """Bins passed over as empty that stand out now that the rest is quieter."""
@@ -132,7 +168,7 @@ class _Search:
 
         A candidate that leaves no more than noise counts as pure.
         """
-        candidates = np.flatnonzero(self.purity >= PURITY[-1])
+        candidates = np.flatnonzero(self.purity >= self.least)
         candidates = candidates[np.argsort(-self.purity[candidates], kind="stable")]
         _, first = np.unique(self.players[candidates], axis=0, return_index=True)
         candidates = candidates[np.sort(first)]
@@ -154,7 +190,8 @@ class _Search:
         """Subtract the candidates of these bins, and look again where they were."""
         players, coefficients = self.players[chosen], self.coefficients[chosen]
         self.bins.subtract(players, coefficients)
-        self._keep(players, coefficients, self.bins.group_of[chosen])
+        group = np.where(self.is_joint[chosen], -1, self.bins.group_of[chosen])
+        self._keep(players, coefficients, group)
         self.look(np.unique(self.bins.find(players)))
 
     def result(self) -> Decoded:
@@ -172,6 +209,7 @@ class _Search:
         known = np.array([key in self.peeled for key in keys], dtype=bool)
         again = [self.peeled[key] for key in keys if key in self.peeled]
         np.add.at(self.found.coefficients, again, coefficients[known])
+        self.num_quiet = self.num_quiet + 1 if known.all() else 0
         for key in keys:
             self.peeled.setdefault(key, len(self.peeled))
         found = self.found
@@ -179,33 +217,65 @@ class _Search:
         found.coefficients = np.concatenate([found.coefficients, coefficients[~known]])
         found.group = np.concatenate([found.group, group[~known]])
 
+    def _alone(self, where: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Each bin as the owner of what is in it, (w, C); see `_decode`."""
+        owners = np.full((len(where), len(self.bins.weights)), -1)
+        owners[np.arange(len(where)), self.bins.group_of[where]] = where
+        return owners
+
+    def _fullest(self, group: int) -> NDArray[np.int64]:
+        """The bins of a group that hold the most energy."""
+        start, end = self.bins.starts[group : group + 2]
+        order = np.argsort(-self.energy[start:end], kind="stable")
+        return start + order[:JOINT_BINS]
+
     def _decode(
-        self, where: NDArray[np.int64], content: NDArray[np.float64], size: int
+        self, owners: NDArray[np.int64], content: NDArray[np.float64], size: int
     ) -> None:
-        """Make the best of `size` sign patterns the candidate of each bin."""
-        if not len(where):
+        """Make the best of `size` sign patterns the candidate of each owner.
+
+        Args:
+            owners: bins that a support must be in, one of each group, (w, C); -1 where
+                any will do. The last of them keeps the candidate.
+            content: their sum, (w, P, k).
+            size: patterns.
+        """
+        if not len(owners):
             return
-        tried = _patterns(content, size)
+        tried = _patterns(_direction(content), size)
         players, is_decoded = self.code.decode(tried.reshape(-1, tried.shape[2]))
         words = np.flatnonzero(is_decoded)
-        owner = where[words // tried.shape[1]]
-        group = self.bins.group_of[owner]
-        players = players[words]
-        home = self.bins.find(players)[np.arange(len(words)), group]
-        fits = home == owner
-        players, owner, group = players[fits], owner[fits], group[fits]
-        signs = self.bins.signs(players)[np.arange(len(owner)), group]
-        coefficients = np.einsum("wp,wpk->wk", signs, self.bins.table[owner])
-        coefficients /= signs.shape[1]
-        explained = signs.shape[1] * (coefficients**2).sum(axis=1) / self.energy[owner]
-        best = np.lexsort((-explained, owner))
-        owners, first = np.unique(owner[best], return_index=True)
+        owners, players = owners[words // tried.shape[1]], players[words]
+        fits = ((self.bins.find(players) == owners) | (owners < 0)).all(axis=1)
+        owners, players = owners[fits], players[fits]
+        counts = owners >= 0
+        coefficients = np.einsum("wck,wc->wk", self.bins.correlations(players), counts)
+        coefficients /= counts.sum(axis=1)[:, None]
+        energy = (self.energy[owners] * counts).sum(axis=1)
+        explained = (coefficients**2).sum(axis=1) * counts.sum(axis=1) / energy
+        explained *= content.shape[1]
+        self._offer(owners.max(axis=1), players, coefficients, explained, counts)
+
+    def _offer(
+        self,
+        where: NDArray[np.int64],
+        players: Players,
+        coefficients: NDArray[np.float64],
+        explained: NDArray[np.float64],
+        counts: NDArray[np.bool_],
+    ) -> None:
+        """Keep each bin's purest candidate; one that all groups agree on is certain."""
+        is_joint = counts.all(axis=1)
+        explained = np.where(is_joint, np.maximum(explained, self.least), explained)
+        best = np.lexsort((-explained, where))
+        bins, first = np.unique(where[best], return_index=True)
         best = best[first]
-        better = explained[best] > self.purity[owners]
-        owners, best = owners[better], best[better]
-        self.players[owners] = players[best]
-        self.coefficients[owners] = coefficients[best]
-        self.purity[owners] = explained[best]
+        better = explained[best] > self.purity[bins]
+        bins, best = bins[better], best[better]
+        self.players[bins] = players[best]
+        self.coefficients[bins] = coefficients[best]
+        self.purity[bins] = explained[best]
+        self.is_joint[bins] = is_joint[best]
 
     def _noise(self) -> float:
         """Energy of noise in a bin: what candidates leave of the quieter bins.
@@ -245,6 +315,37 @@ def _direction(content: NDArray[np.float64]) -> NDArray[np.float64]:
         axis = np.einsum("wpk,wp->wk", content, along)
         axis /= np.maximum(np.linalg.norm(axis, axis=1, keepdims=True), 1e-300)
     return np.einsum("wpk,wk->wp", content, axis)
+
+
+def _most_alike(
+    content: list[NDArray[np.float64]], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Choices of a bin of each group, and their signs, whose contents agree the most.
+
+    Args:
+        content: of bins of three groups, (w_c, P, k).
+        count: how many.
+
+    Returns:
+        Places in the three lists and signs, both (count, 3) or fewer rows.
+    """
+    flat = [x.reshape(len(x), -1) for x in content]
+    unit = [
+        x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-300) for x in flat
+    ]
+    xy, xz, yz = (unit[a] @ unit[b].T for a, b in ((0, 1), (0, 2), (1, 2)))
+    signs = np.array([(1, y, z) for y in (1, -1) for z in (1, -1)], dtype=float)
+    alike = np.stack(
+        [
+            y * xy[:, :, None] + z * xz[:, None, :] + y * z * yz[None, :, :]
+            for _, y, z in signs
+        ]
+    )
+    order = alike.ravel()
+    chosen = np.argpartition(-order, min(count, order.size) - 1)[:count]
+    chosen = chosen[np.argsort(-order[chosen], kind="stable")]
+    sign, *places = np.unravel_index(chosen, alike.shape)
+    return np.stack(places, axis=1), signs[sign]
 
 
 def _patterns(content: NDArray[np.float64], size: int) -> NDArray[np.uint8]:

@@ -13,10 +13,10 @@ from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve
+from scipy.linalg import cho_factor, cho_solve
 
 from spex.coded.bins import Bins, Players, as_players, as_supports
-from spex.coded.decode import LIST_WORDS, decode
+from spex.coded.decode import LIKELY, LIST_WORDS, POSSIBLE, decode
 from spex.coded.normal import gram, moments
 from spex.coded.significance import discoveries, p_values
 from spex.spectrum import Support
@@ -27,7 +27,8 @@ SHORT_LISTS = 1 << 12  # sign patterns tried in later rounds
 SCREENED = 1 << 16  # supports tested,
 PROMISING = 1 << 12  # and so many of them again in later rounds
 EXACT = 1e2  # times the energy of rounding
-RIDGE = 1e-9  # of a support's own weight, for supports alike on these masks
+RIDGE = 1e-9  # of a support's own weight, for supports alike on these masks;
+REFINED = 2  # solutions of what is left make up for it
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,9 @@ def pursue(bins: Bins, empty: float, max_order: int) -> Pursued:
         max_order: largest support looked for.
     """
     search = _Pursuit(bins, empty, max_order)
-    search.decode()
+    for _ in range(MAX_ROUNDS):
+        if not search.decode(LIKELY) or search.is_exact:
+            break
     for _ in range(MAX_ROUNDS):
         if search.is_exact or not search.screen() + search.decode():
             break
@@ -86,18 +89,17 @@ class _Pursuit:
         """What was found, the empty support first."""
         return list(self.group)
 
-    def decode(self) -> int:
+    def decode(self, purity: float = POSSIBLE) -> int:
         """Decode what is left; how many discoveries were added."""
         left = self.left.copy()
         again = self.num_decoded > 0  # most of what a long list gives was tried
         words = SHORT_LISTS if again else LIST_WORDS
-        found = decode(left, self.empty, words)
+        found = decode(left, self.empty, words, purity)
         supports = as_supports(found.players, self.num_players)
         self.num_decoded += len(supports)
-        if (left.table**2).sum(axis=(1, 2)).max(initial=0) <= EXACT * self.empty:
-            self.is_exact = True
-            self._take_exactly(supports, found.coefficients)
-            return len(supports)
+        if self._is_nothing(left):
+            everything = np.ones(len(supports), dtype=bool)
+            return self._add(supports, found.group, np.zeros(len(supports)), everything)
         p = p_values(left, found.players, found.coefficients, found.group)
         fits = np.array([len(s) <= self.max_order for s in supports], dtype=bool)
         kept = discoveries(p, found.num_tried) & fits
@@ -161,19 +163,17 @@ class _Pursuit:
         players = as_players(self.supports, self.num_players)
         matrix = gram(self.bins, players)
         matrix[np.diag_indices_from(matrix)] *= 1 + RIDGE
-        right = moments(self.bins, players)
-        self.coefficients = solve(matrix, right, assume_a="pos")
-        self.left = self.bins.copy()
-        self.left.subtract(players, self.coefficients)
+        factor = cho_factor(matrix)
+        self.left, self.coefficients = self.bins.copy(), np.zeros(1)
+        for _ in range(REFINED):
+            step = cho_solve(factor, moments(self.left, players))
+            self.left.subtract(players, step)
+            self.coefficients = self.coefficients + step
+        self.is_exact = self._is_nothing(self.left)
 
-    def _take_exactly(
-        self, supports: list[Support], coefficients: NDArray[np.float64]
-    ) -> None:
-        table = dict(zip(self.group, self.coefficients, strict=True))
-        for support, row in zip(supports, coefficients, strict=True):
-            table[support] = table.get(support, 0.0) + row
-        self.group = dict.fromkeys(table, -1)
-        self.coefficients = np.array(list(table.values()))
+    def _is_nothing(self, left: Bins) -> bool:
+        energy = (left.table**2).sum(axis=(1, 2)).max(initial=0.0)
+        return bool(energy <= EXACT * self.empty)
 
     def _test(self, players: Players) -> NDArray[np.float64]:
         """p-values of supports that are not in the fit."""

@@ -15,7 +15,7 @@ from scipy.special import stdtr
 from spex.coded.bins import Bins, Players
 
 FDR = 0.1
-CHUNK_ENTRIES = 1 << 21  # of bins looked at together
+CHUNK_ENTRIES = 1 << 17  # of bins looked at together; these stay in the cache
 
 
 def p_values(
@@ -30,14 +30,19 @@ def p_values(
         residual: bins with all terms taken out, these with `coefficients` among them.
         players: supports (w, t).
         coefficients: (w, k).
-        left_out: the group that must not testify for each support, (w,).
+        left_out: the group that must not testify for each support, (w,); -1 if all may.
     """
     found = np.ones(len(players))
+    energy, repeats = (residual.table**2).sum(axis=1), _repeats(residual)
     step = max(1, CHUNK_ENTRIES // residual.table[0].size)
     for start in range(0, len(players), step):
         rows = slice(start, start + step)
-        groups = None if left_out is None else left_out[rows]
-        found[rows] = _p_values(residual, players[rows], coefficients[rows], groups)
+        weights = np.tile(residual.weights, (len(players[rows]), 1))
+        if left_out is not None:
+            weights[np.arange(weights.shape[1]) == left_out[rows, None]] = 0.0
+        found[rows] = _p_values(
+            residual, players[rows], coefficients[rows], weights, energy, repeats
+        )
     return found
 
 
@@ -61,18 +66,17 @@ def _p_values(
     residual: Bins,
     players: Players,
     coefficients: NDArray[np.float64],
-    left_out: NDArray[np.int64] | None,
+    weights: NDArray[np.float64],
+    energy: NDArray[np.float64],
+    repeats: float,
 ) -> NDArray[np.float64]:
-    weights = np.tile(residual.weights, (len(players), 1))
-    if left_out is not None:
-        weights[np.arange(len(players)), left_out] = 0.0
+    """The same, given the weight of each group (w, C) and energies of bins (bins, k)."""
     num_delays = residual.table.shape[1]
     total = num_delays * weights.sum(axis=1)[:, None]
-    energy = (residual.table**2).sum(axis=1)[residual.find(players)]  # (w, C, k)
     found = residual.correlations(players) * num_delays
     estimate = coefficients + np.einsum("wc,wck->wk", weights, found) / total
-    error = np.sqrt(np.einsum("wc,wck->wk", weights**2, energy)) / total
-    repeats = _repeats(residual)
+    around = energy[residual.find(players)]  # (w, C, k)
+    error = np.sqrt(np.einsum("wc,wck->wk", weights**2, around)) / total
     t = np.abs(estimate) / np.maximum(error * np.sqrt(repeats), 1e-300)
     freedom = num_delays * (weights > 0).sum(axis=1)[:, None] / repeats - 1
     freedom = np.maximum(freedom, 1)
