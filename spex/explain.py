@@ -234,5 +234,6 @@ def _explanation(
         faithfulness=faithfulness,
         intact=values[int(np.argmax(plan.masks.sum(axis=1)))],
         provenance=provenance,
+        discoveries=recovery.discoveries,
         ablations=Ablations(plan.masks, values, oracle.fingerprint),
     )

@@ -49,6 +49,8 @@ class Interaction:
         value: in units of the output, as the index defines it.
         low, high: interval of nominal coverage `faithfulness.LEVEL`.
         share: the part of the surrogate's variance its Fourier coefficient carries.
+        is_discovery: whether it stands out on its own, at the method's false discovery
+            rate; None if the method tests none.
     """
 
     players: Support
@@ -57,6 +59,7 @@ class Interaction:
     low: float
     high: float
     share: float
+    is_discovery: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +104,9 @@ class Explanation:
         faithfulness: R^2 on held-out uniform masks, with an interval.
         intact: measured values with every player kept, (k,).
         provenance: how it came about.
+        discoveries: supports that stand out on their own, tested with the false
+            discovery rate controlled (SPEX: at 10 %); the others only help to predict.
+            None if the method tests none, or nothing is estimated.
         ablations: what was paid for; None in one that was read from a file.
     """
 
@@ -111,6 +117,7 @@ class Explanation:
     faithfulness: Faithfulness
     intact: NDArray[np.float64]
     provenance: Provenance
+    discoveries: frozenset[Support] | None = None
     ablations: Ablations | None = None
 
     @property
@@ -213,6 +220,7 @@ class Explanation:
                 low=float(value - width * error),
                 high=float(value + width * error),
                 share=shares.get(players, 0.0),
+                is_discovery=self._is_discovery(players),
             )
             for players, value, error in zip(
                 sets, values[:, output], errors[:, output], strict=True
@@ -224,6 +232,9 @@ class Explanation:
         else:
             found.sort(key=lambda i: (-abs(i.value), i.players))
         return found[:count]
+
+    def _is_discovery(self, players: Support) -> bool | None:
+        return None if self.discoveries is None else players in self.discoveries
 
     def _shares(self, output: int) -> dict[Support, float]:
         """Each support's part of the surrogate's variance."""
@@ -244,6 +255,7 @@ class Explanation:
                 "supports": [list(support) for support in self.fourier.supports],
                 "coefficients": self.fourier.coefficients.tolist(),
                 "standard_errors": self.standard_errors.tolist(),
+                "discoveries": self._discoveries_listed(),
             },
             "faithfulness": {
                 "low": self.faithfulness.low,
@@ -254,6 +266,11 @@ class Explanation:
             "intact": self.intact.tolist(),
             "provenance": asdict(self.provenance),
         }
+
+    def _discoveries_listed(self) -> list[list[int]] | None:
+        if self.discoveries is None:
+            return None
+        return [list(support) for support in sorted(self.discoveries)]
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON; `spex.load` reads it back.
@@ -333,7 +350,21 @@ def _from_json(data: Mapping[str, Any]) -> Explanation:
         ),
         intact=np.array(data["intact"], dtype=float),
         provenance=Provenance(**data["provenance"]),
+        discoveries=_discoveries(fourier, spectrum),
     )
+
+
+def _discoveries(
+    fourier: Mapping[str, Any], spectrum: SparseFourier
+) -> frozenset[Support] | None:
+    """As saved; files of before they were have none."""
+    listed = fourier.get("discoveries")
+    if listed is None:
+        return None
+    found = frozenset(tuple(support) for support in listed)
+    if not found <= set(spectrum.supports):
+        raise ValueError("a discovery is not in the spectrum")
+    return found
 
 
 def _check_consistent(data: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oracles import Masks, Values
-from spex.spectrum import SparseFourier
+from spex.spectrum import SparseFourier, Support
 
 
 class Plan(Protocol):
@@ -34,6 +34,8 @@ class Recovery:
         held_out_predictions: shape (len(held_out), k). Both are empty if every mask
             was ablated and the spectrum is exact.
         reason: what the method chose and why, as a sentence for the user.
+        discoveries: supports that were each tested and stand out, the method saying at
+            what false discovery rate; None if it tests none.
     """
 
     fourier: SparseFourier
@@ -41,6 +43,7 @@ class Recovery:
     held_out: NDArray[np.int64]
     held_out_predictions: NDArray[np.float64]
     reason: str
+    discoveries: frozenset[Support] | None = None
 
 
 PlanT = TypeVar("PlanT", bound=Plan)

@@ -76,7 +76,7 @@ def outlook(num_players: int, budget: int | None = None, max_order: int = 5) -> 
 
     >>> view = outlook(100, 2000)
     >>> view.method, view.coded[0].shape.bs, view.coded[0].num_terms
-    ('proxyspex', (4, 4, 3), 30)
+    ('proxyspex', (4, 4, 3), 48)
     """
     if num_players < 1:
         raise BudgetError(f"{num_players} players are none. Pass at least 1.")

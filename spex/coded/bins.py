@@ -125,7 +125,7 @@ class _Bits:
         for column in players.T[1:]:
             odd ^= self.words.take(column, axis=0)
         bits = np.unpackbits(odd.view(np.uint8), axis=1, count=self.width)
-        return 1.0 - 2.0 * bits
+        return 1.0 - 2.0 * bits.astype(np.float64)
 
 
 def as_players(

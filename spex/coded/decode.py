@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spex.coded.bins import Bins, Players
+from spex.coded.significance import JOINT, least_explained
 
 LIST_WORDS = 1 << 15  # sign patterns decoded together
 LIST_SIZES = (64, 512)  # least and most for each bin
@@ -47,8 +48,8 @@ class Decoded:
     Attributes:
         players: supports (w, t), distinct, in the order they were found.
         coefficients: first estimates, (w, k).
-        group: in whose bin each was found first, (w,); -1 if in a sum over all groups,
-            which a wrong support hardly ever is, as it must be in every bin of the sum.
+        group: in whose bin each was found first, (w,); `JOINT` if in a sum over all
+            groups.
         num_tried: distinct supports that were candidates, taken or not.
     """
 
@@ -101,6 +102,8 @@ class _Search:
         self.is_decoded = np.zeros(num_bins, dtype=bool)
         self.is_listed = np.zeros(num_bins, dtype=bool)
         self.is_joint = np.zeros(num_bins, dtype=bool)
+        samples = bins.table.shape[1] * len(bins.weights)
+        self.certain = least_explained(code.num_players, code.t, samples)
         self.joint_parts = list(JOINT_PARTS)  # that are still to be tried
         self.num_quiet = 0
         self.peeled: dict[bytes, int] = {}
@@ -190,7 +193,7 @@ class _Search:
         """Subtract the candidates of these bins, and look again where they were."""
         players, coefficients = self.players[chosen], self.coefficients[chosen]
         self.bins.subtract(players, coefficients)
-        group = np.where(self.is_joint[chosen], -1, self.bins.group_of[chosen])
+        group = np.where(self.is_joint[chosen], JOINT, self.bins.group_of[chosen])
         self._keep(players, coefficients, group)
         self.look(np.unique(self.bins.find(players)))
 
@@ -264,9 +267,12 @@ class _Search:
         explained: NDArray[np.float64],
         counts: NDArray[np.bool_],
     ) -> None:
-        """Keep each bin's purest candidate; one that all groups agree on is certain."""
-        is_joint = counts.all(axis=1)
-        explained = np.where(is_joint, np.maximum(explained, self.least), explained)
+        """Keep each bin's purest candidate; what no chance explains is pure enough."""
+        is_joint = np.asarray(counts.all(axis=1))
+        orders = (players < self.code.num_players).sum(axis=1)
+        is_certain = is_joint & (explained >= self.certain[orders])
+        explained = np.where(is_certain, np.maximum(explained, self.least), explained)
+        explained[is_joint & ~is_certain] = 0.0
         best = np.lexsort((-explained, where))
         bins, first = np.unique(where[best], return_index=True)
         best = best[first]

@@ -149,6 +149,7 @@ def _recovery(
         held_out=rows,
         held_out_predictions=held_out * scale + shift,
         reason="; ".join(reasons),
+        discoveries=frozenset(found.supports) & frozenset(model.supports) - {()},
     )
 
 

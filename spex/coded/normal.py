@@ -7,11 +7,11 @@ of each group, for every delay. Supports that share no bin have no product.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 from scipy.sparse import csr_array
 
 from oracles import Values
@@ -25,6 +25,7 @@ MAX_ITERATIONS = 50  # or so many
 
 Table = NDArray[np.float64]
 Signs = NDArray[np.float32]
+AnyFloat = TypeVar("AnyFloat", np.float32, np.float64)
 Apply = Callable[[Table], Table]
 
 
@@ -96,6 +97,27 @@ class Normal:
         ]
         return scale[:, None] * solution, without
 
+    def held_out_error(self, prior: Table, noise: float) -> float:
+        """Mean square error of `fit` on each part left out, in single precision."""
+        if len(self.supports) > MAX_DENSE:
+            _, without = self.fit(prior, noise)
+            guesses = zip(self.designs, without, self._held_values, strict=True)
+            errors = [values - design @ fit for design, fit, values in guesses]
+            return float((np.concatenate(errors) ** 2).mean())
+        scale = np.sqrt(prior).astype(np.float32)
+        matrix = _penalized(self._short_matrix, scale, noise)
+        factor = cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
+        right = np.concatenate([*self.designs, self._right.T.astype(np.float32)])
+        half = solve_triangular(
+            factor, (right * scale).T, lower=True, check_finite=False
+        )
+        *parts, moments = np.split(half, np.cumsum([len(x) for x in self.designs]), 1)
+        errors = []
+        for part, values in zip(parts, self._held_values, strict=True):
+            kept = np.eye(len(values)) - part.T @ part
+            errors.append(np.linalg.solve(kept, values - part.T @ moments))
+        return float((np.concatenate(errors) ** 2).mean())
+
     def fit_some(
         self, chosen: NDArray[np.int64], prior: Table, noise: float, part: int | None
     ) -> Table:
@@ -151,6 +173,10 @@ class Normal:
     def _matrix(self) -> Table:
         return self._products(np.arange(len(self.supports)))
 
+    @cached_property
+    def _short_matrix(self) -> Signs:
+        return self._matrix.astype(np.float32)
+
     def _products(self, chosen: NDArray[np.int64]) -> Table:
         """sum over all masks of chi_S chi_T for some of the supports."""
         if "_matrix" in self.__dict__:
@@ -187,8 +213,11 @@ class Normal:
         return characters(self.data.plan.masks[rows], self.supports)
 
 
-def _penalized(matrix: Table, scale: Table, noise: float) -> Table:
-    scaled = matrix * np.outer(scale, scale)
+def _penalized(
+    matrix: NDArray[AnyFloat], scale: NDArray[AnyFloat], noise: float
+) -> NDArray[AnyFloat]:
+    scaled = matrix * scale
+    scaled *= scale[:, None]
     scaled[np.diag_indices_from(scaled)] += noise
     return scaled
 

@@ -18,7 +18,7 @@ from scipy.linalg import cho_factor, cho_solve
 from spex.coded.bins import Bins, Players, as_players, as_supports
 from spex.coded.decode import LIKELY, LIST_WORDS, POSSIBLE, decode
 from spex.coded.normal import gram, moments
-from spex.coded.significance import discoveries, p_values
+from spex.coded.significance import LISTED, discoveries, p_values
 from spex.spectrum import Support
 
 MAX_ROUNDS = 8
@@ -77,7 +77,7 @@ class _Pursuit:
         self.bins, self.empty, self.max_order = bins, empty, max_order
         self.num_players = bins.plan.shape.code.num_players
         self.room = min(MAX_FOUND, bins.plan.shape.num_masks // 2)
-        self.group: dict[Support, int] = {(): -1}  # that decoded it, -1 if none
+        self.group: dict[Support, int] = {(): LISTED}  # that decoded it
         self.coefficients = np.zeros((1, bins.table.shape[2]))
         self.left = bins
         self.is_exact = False
@@ -116,7 +116,7 @@ class _Pursuit:
         found = np.flatnonzero(discoveries(p, num_tests))
         players = np.concatenate([self._promising, neighbours])[found]
         supports = as_supports(players, self.num_players)
-        nobody, kept = np.full(len(found), -1), np.ones(len(found), dtype=bool)
+        nobody, kept = np.full(len(found), LISTED), np.ones(len(found), dtype=bool)
         return self._add(supports, nobody, p[found], kept)
 
     def prune(self) -> None:
@@ -164,7 +164,7 @@ class _Pursuit:
         matrix = gram(self.bins, players)
         matrix[np.diag_indices_from(matrix)] *= 1 + RIDGE
         factor = cho_factor(matrix)
-        self.left, self.coefficients = self.bins.copy(), np.zeros(1)
+        self.left, self.coefficients = self.bins.copy(), np.zeros((1, 1))
         for _ in range(REFINED):
             step = cho_solve(factor, moments(self.left, players))
             self.left.subtract(players, step)

@@ -6,15 +6,16 @@ a plain linear fit may then do better. So there are two kinds of candidates:
 - least squares on the discoveries;
 - ridge regression on discoveries, their subsets and all supports of low order that the
   ablations can carry, each with a prior variance: decay^|S|, scaled to the variance of
-  the values, + its first estimate squared; the largest terms are then refitted with
-  their squares as prior, which makes them sparse.
+  the values, + its first estimate squared. Ridges of several decays and noises are
+  averaged, weighted by their errors; the largest terms are then refitted with their
+  squares as prior, which makes them sparse.
 
-Decay, noise and number of terms are chosen by the error on masks left out in turn: the
+Weights and the number of terms are told by the error on masks left out in turn: the
 uniform ones, which had no part in the discoveries, and some of the coded ones, without
 which rare outlying values would often go unseen.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
@@ -26,12 +27,15 @@ from numpy.typing import NDArray
 from spex.coded.normal import MAX_DENSE, Data, Normal, Table, moments
 from spex.spectrum import Support
 
-DECAYS = (0.01, 0.1, 0.3, 0.6)
-NOISES = (0.01, 0.1, 0.5)  # as a part of the values' variance
+DECAYS = (0.03, 0.1, 0.3, 0.6)
+NOISES = (0.03, 0.1, 0.5, 1.0, 2.0)  # as a part of the values' variance
+USUAL_DECAY, USUAL_NOISE = 0.1, 1.0  # best on average where there are few ablations
+RELUCTANCE = 1.0  # to leave these, in nats for each factor of e
+EVIDENCE = 1 / 8  # nats for each held-out row and factor of e in the error
+LIGHTEST = 0.05  # weight of a ridge that counts
 NO_NOISE = 1e-9
 LITTLE = 0.02  # of the variance: not looked for beyond the discoveries
-CLEARLY = 2.0  # standard errors
-MUCH = 0.03  # of the variance
+NOTICED = 0.01  # of the variance: less is not worth terms that are no discoveries
 SIZES = (50, 100, 200, 400, 800)
 
 
@@ -67,6 +71,16 @@ class _Fit:
         """The fit with these prior variances and noise."""
         return cls(normal, *normal.fit(prior, noise))
 
+    @classmethod
+    def average(cls, fits: list[Self], weights: NDArray[np.float64]) -> Self:
+        """Their weighted mean."""
+        parts = zip(*(fit.without for fit in fits), strict=True)
+        return cls(
+            fits[0].normal,
+            _mean([fit.coefficients for fit in fits], weights),
+            [_mean(list(part), weights) for part in parts],
+        )
+
     def refined(self, reason: str) -> Refined:
         """As a candidate."""
         held_out = [
@@ -100,7 +114,7 @@ class _Fit:
 def refine(
     data: Data, discoveries: dict[Support, NDArray[np.float64]], max_order: int
 ) -> Refined:
-    """The discoveries alone, unless another candidate predicts clearly better.
+    """The discoveries alone, unless another candidate predicts noticeably better.
 
     Args:
         data: see `Data`.
@@ -115,23 +129,12 @@ def refine(
     variance = data.values[data.held_out].var(axis=0).mean()
     if sparse.error <= LITTLE * variance:
         return sparse
-    low = Normal(data, _candidates(data, discoveries, max_order))
-    reason = f"ridge on {len(low.supports)} terms"
-    ridges = [(fit.refined(reason), fit) for fit in _ridges(low, discoveries)]
-    dense, best = min(ridges, key=lambda ridge: ridge[0].error)
-    sizes = [size for size in SIZES if size < len(low.supports)]
-    models = [best.sparsified(size, noise) for size in sizes for noise in NOISES]
-    chosen = min([*models, dense], key=lambda model: model.error)
-    return chosen if _is_better(data, chosen, sparse) else sparse
-
-
-def _is_better(data: Data, model: Refined, sparse: Refined) -> bool:
-    """Whether it explains much more, or a little more but clearly so."""
-    values = data.values[data.held_out]
-    gain = (values - sparse.held_out) ** 2 - (values - model.held_out) ** 2
-    by_row = gain.mean(axis=1)
-    surely = CLEARLY * by_row.std() / np.sqrt(len(by_row))
-    return bool(by_row.mean() > min(surely, MUCH * values.var(axis=0).mean()))
+    ridge, noise = _averaged_ridge(data, discoveries, max_order)
+    dense = ridge.refined(f"ridge on {len(ridge.coefficients)} terms")
+    sizes = [size for size in SIZES if size < len(ridge.coefficients)]
+    models = [dense, *(ridge.sparsified(size, noise) for size in sizes)]
+    chosen = min(models, key=lambda model: model.error)
+    return chosen if sparse.error - chosen.error > NOTICED * variance else sparse
 
 
 def _refined(
@@ -142,18 +145,58 @@ def _refined(
     return Refined(supports, fit, error, held_out, reason)
 
 
-def _ridges(
-    normal: Normal, discoveries: dict[Support, NDArray[np.float64]]
-) -> Iterator[_Fit]:
-    """Ridge on all candidates, for every decay and noise."""
+def _averaged_ridge(
+    data: Data, discoveries: dict[Support, NDArray[np.float64]], max_order: int
+) -> tuple[_Fit, float]:
+    """Ridges on all candidates, averaged, and the noise of the weightiest.
+
+    Few ablations tell little about decay and noise, so that the best on them is often
+    far from the best there is; an average, drawn towards what is usual, is never.
+    """
+    normal = Normal(data, _candidates(data, discoveries, max_order))
     nothing = np.zeros(1)
     boost = np.array(
         [float((discoveries.get(s, nothing) ** 2).mean()) for s in normal.supports]
     )
-    for decay in DECAYS if len(normal.supports) <= MAX_DENSE else DECAYS[:1]:
+    errors: dict[tuple[float, float], float] = {}
+    few = len(normal.supports) > MAX_DENSE
+    for decay in (USUAL_DECAY,) if few else DECAYS:
         prior = _prior(normal.supports, decay) + boost
-        for noise in NOISES:
-            yield _Fit.of(normal, prior, noise)
+        errors[decay, USUAL_NOISE] = normal.held_out_error(prior, USUAL_NOISE)
+    (decay, _), _ = min(errors.items(), key=lambda item: item[1])
+    prior = _prior(normal.supports, decay) + boost
+    for noise in NOISES:
+        if noise != USUAL_NOISE:
+            errors[decay, noise] = normal.held_out_error(prior, noise)
+    weights = _weights(errors, len(data.held_out))
+    fits = [
+        _Fit.of(normal, _prior(normal.supports, decay) + boost, noise)
+        for decay, noise in weights
+    ]
+    (_, noise), _ = max(weights.items(), key=lambda item: item[1])
+    return _Fit.average(fits, np.array(list(weights.values()))), noise
+
+
+def _weights(
+    errors: dict[tuple[float, float], float], num_rows: int
+) -> dict[tuple[float, float], float]:
+    """Of each decay and noise, those that count: by error, and by how usual it is."""
+    usual = np.log([USUAL_DECAY, USUAL_NOISE])
+    logs = np.array(
+        [
+            -EVIDENCE * num_rows * np.log(error)
+            - RELUCTANCE * np.abs(np.log(setting) - usual).sum()
+            for setting, error in errors.items()
+        ]
+    )
+    weights = np.exp(logs - logs.max())
+    weights[weights < LIGHTEST * weights.sum()] = 0.0
+    weights /= weights.sum()
+    return {s: float(w) for s, w in zip(errors, weights, strict=True) if w}
+
+
+def _mean(tables: list[Table], weights: NDArray[np.float64]) -> Table:
+    return np.tensordot(weights, np.stack(tables), axes=1)
 
 
 def _prior(supports: list[Support], decay: float) -> Table:

@@ -14,7 +14,7 @@ from spex.coded.codes import Code, bch_code
 NUM_GROUPS = 3  # peeling needs the fewest bins for each term with three
 SMALLEST_B = 1
 LARGEST_B = 24
-LOAD = 0.75  # terms for each bin up to which peeling succeeds
+LOAD = 1.2  # terms for each bin up to which 9 in 10 are read; peeling alone ends at 0.8
 MIN_UNIFORM, MAX_UNIFORM = 16, 1000
 
 

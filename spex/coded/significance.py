@@ -5,16 +5,19 @@ coefficient, are as many estimates of F(S) as there are groups and delays; whate
 is left in a bin, noise or undecoded terms, shows as their spread. A t-test on them,
 against all supports tested, keeps the false discovery rate at `FDR` (Benjamini &
 Hochberg, JRSS B 1995). The group in whose bin a support was decoded has chosen it and
-is left out of its test.
+is left out of its test. Where all groups together have chosen it, it may be any support
+there is, and its p-value is multiplied by their number (Bonferroni, each order having
+an equal share).
 """
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr
+from scipy.special import comb, stdtr, stdtrit
 
 from spex.coded.bins import Bins, Players
 
 FDR = 0.1
+LISTED, JOINT = -1, -2  # in place of a group: from a list of supports, or of all groups
 CHUNK_ENTRIES = 1 << 17  # of bins looked at together; these stay in the cache
 
 
@@ -30,7 +33,8 @@ def p_values(
         residual: bins with all terms taken out, these with `coefficients` among them.
         players: supports (w, t).
         coefficients: (w, k).
-        left_out: the group that must not testify for each support, (w,); -1 if all may.
+        left_out: the group in whose bin each support was decoded, `LISTED` or `JOINT`,
+            (w,); by default all are listed.
     """
     found = np.ones(len(players))
     energy, repeats = (residual.table**2).sum(axis=1), _repeats(residual)
@@ -43,7 +47,31 @@ def p_values(
         found[rows] = _p_values(
             residual, players[rows], coefficients[rows], weights, energy, repeats
         )
+    if left_out is not None:
+        joint = np.flatnonzero(left_out == JOINT)
+        num_players = residual.plan.shape.code.num_players
+        count = num_supports(num_players, players.shape[1])
+        orders = (players[joint] < num_players).sum(axis=1)
+        found[joint] = np.minimum(1.0, found[joint] * count[orders])
     return found
+
+
+def num_supports(num_players: int, max_order: int) -> NDArray[np.float64]:
+    """Supports of each order, times the number of orders: (max_order + 1,)."""
+    return comb(num_players, np.arange(max_order + 1)) * (max_order + 1)
+
+
+def least_explained(
+    num_players: int, max_order: int, samples: int
+) -> NDArray[np.float64]:
+    """Part of the energy of so many samples that a term of each order must explain.
+
+    So that one of all supports of up to `max_order` players explains as much by chance
+    with probability `FDR` at most: (max_order + 1,).
+    """
+    p = FDR / num_supports(num_players, max_order)
+    squares = stdtrit(samples - 1, p / 2) ** 2
+    return squares / (squares + samples - 1)
 
 
 def discoveries(p: NDArray[np.float64], num_tests: int) -> NDArray[np.bool_]:
@@ -70,7 +98,7 @@ def _p_values(
     energy: NDArray[np.float64],
     repeats: float,
 ) -> NDArray[np.float64]:
-    """The same, given the weight of each group (w, C) and energies of bins (bins, k)."""
+    """Given the weight of each group, (w, C), and the energies of bins, (bins, k)."""
     num_delays = residual.table.shape[1]
     total = num_delays * weights.sum(axis=1)[:, None]
     found = residual.correlations(players) * num_delays

@@ -264,6 +264,8 @@ def _row(found: Interaction, index: str, widest: float) -> str:
     )
     sign = "p" if found.value > 0 else "m"
     doubt = " unsure" if _is_unsure(found) else ""
+    if found.is_discovery:
+        names += f'<span class="discovery" title="{escape(words.DISCOVERY)}">•</span>'
     return (
         f'<li class="interaction {sign}{doubt}" '
         f'data-players="{" ".join(map(str, found.players))}">'

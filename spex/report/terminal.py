@@ -23,6 +23,7 @@ from spex.report.html import answer, influence, interval, ranked, signed
 
 MAX_TEXT_LINES = 40
 MAX_NAME = 28
+DISCOVERY = "•"
 MAX_OUTPUTS = 5  # whose intact values are listed
 STRONG = 0.35  # of the strongest influence: drawn bold
 
@@ -55,6 +56,8 @@ def print_explanation(
     found = explanation.top(top, index=index)
     if found:
         console.print(_table(found, explanation.outputs[0], index))
+        if any(interaction.is_discovery for interaction in found):
+            console.print(Text(f"{DISCOVERY} {words.DISCOVERY}", style="dim"))
     else:
         console.print("No interactions: the output does not vary with the players.")
     style = {Status.POOR: "bold red", Status.PARTIAL: "yellow"}
@@ -164,12 +167,17 @@ def _table(found: list[Interaction], output: str, index: str) -> Table:
         style = "dodger_blue1" if interaction.value > 0 else "dark_orange3"
         table.add_row(
             str(rank),
-            Text(" + ".join(f"“{_shortened(name)}”" for name in interaction.names)),
+            _names(interaction),
             Text(signed(interaction.value), style=style),
             interval(interaction),
             f"{interaction.share:.1%}",
         )
     return table
+
+
+def _names(interaction: Interaction) -> Text:
+    names = " + ".join(f"“{_shortened(name)}”" for name in interaction.names)
+    return Text(f"{names} {DISCOVERY}" if interaction.is_discovery else names)
 
 
 def _shortened(name: str) -> str:

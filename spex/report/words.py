@@ -3,6 +3,8 @@
 from spex.explanation import Explanation, Interaction, Status
 from spex.faithfulness import LEVEL
 
+DISCOVERY = "stands out on its own; of those marked, 10 % at most are false on average"
+
 
 def question(explanation: Explanation) -> str:
     """The question the explanation answers, in one sentence."""
