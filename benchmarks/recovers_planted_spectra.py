@@ -9,10 +9,13 @@ limits of time and memory; a cell is left after a run that met one, or took too 
 
 exactness: k terms of orders uniform in 1 to 5, |F| uniform in [0.5, 2], no noise. A run
 succeeds if the terms with |F| above the tolerance are those planted and every value is
-within it. b: the smallest with 3 2^b >= 1.2 k, that with 3 2^b >= 2 k, and one more.
+within it. b: the smallest with 3 2^b >= 0.8 k, 1.2 k (peeling alone needs 1.22 k), 2 k
+and 4 k.
 
-noise: Gaussian, drawn anew for every ablation; "top k" is the recall of the k largest
-terms; R^2 is on 5,000 fresh uniform masks without noise. "flat" spectra are those
+noise: Gaussian, drawn anew for every ablation. Recall and precision are of the terms
+that a method claims: all of the peer's, and the `discoveries` of spex, which keeps
+other terms where they help to predict; "all" are of all its terms; "top k" is the
+recall of the k largest terms; R^2 is on 5,000 fresh uniform masks without noise. "flat" spectra are those
 above; "hierarchical" ones have |F| = 1 / rank, low orders first, larger supports being
 smaller ones and a player. The peer is also told the noise (`noise_sd`), and given the
 regression that shapiq asks for and that the peer leaves out unless `report` is set.
@@ -52,7 +55,7 @@ METHODS = {  # the peer's decoder, whether it is told the noise, whether it regr
 }
 MEASURED = {
     "exactness": [*(f"{x:g}" for x in TOLERANCES), "recall", "precision"],
-    "noise": ["recall", "precision", "top k", "r2"],
+    "noise": ["recall", "precision", "all recall", "all precision", "top k", "r2"],
 }
 QUERY = {  # shapiq 1.4.1, approximator/sparse/base.py
     "query_method": "complex",
@@ -138,8 +141,8 @@ def peer_ablations(n: int, b: int) -> int:
 
 def recover(
     method: str, value: Function, n: int, b: int, seed: int, noise_sd: float
-) -> Found:
-    """The spectrum that a method finds with the peer's number of ablations."""
+) -> tuple[Found, set[Support]]:
+    """The spectrum found with the peer's number of ablations, and what is claimed."""
     budget = peer_ablations(n, b)
     if method == "spex":
         import spex
@@ -148,11 +151,12 @@ def recover(
             value, players=n, method="spex", budget=budget, max_order=ORDER, seed=seed
         )
         assert found.spent <= budget
-        return found.fourier.to_dict()
+        return found.fourier.to_dict(), set(found.discoveries)
     decoder, told, lasso = METHODS[method]
     signal = peer_signal(value, n, b, seed)
     assert sum(map(np.size, signal.all_samples)) == budget
-    return peer_transform(signal, decoder, noise_sd if told else 0.0, lasso)
+    terms = peer_transform(signal, decoder, noise_sd if told else 0.0, lasso)
+    return terms, {support for support, f in terms.items() if f}
 
 
 def peer_signal(value: Function, n: int, b: int, seed: int) -> Any:
@@ -207,7 +211,7 @@ def planted_run(method: str, cell: Cell, seed: int) -> dict[str, Any]:
         return planted(masks) + drawing.normal(0, sd, len(masks))
 
     started = time.perf_counter()
-    found = recover(method, value, n, cell["b"], seed, sd)
+    found, claimed = recover(method, value, n, cell["b"], seed, sd)
     seconds = time.perf_counter() - started
     supports = wanted.keys() | found
     error = max(abs(found.get(s, 0.0) - wanted.get(s, 0.0)) for s in supports)
@@ -216,8 +220,17 @@ def planted_run(method: str, cell: Cell, seed: int) -> dict[str, Any]:
         and wanted.keys() == {s for s, f in found.items() if abs(f) > limit}
         for limit in TOLERANCES
     }
-    scores = {**success, **quality(planted, found, wanted, seed)}
-    return {**scores, "error": error, "seconds": seconds}
+    scores = quality(planted, found, wanted, seed)
+    scores |= {f"all {name}": scores.pop(name) for name in ("recall", "precision")}
+    scores |= hits(claimed - {()}, wanted)
+    return {**success, **scores, "error": error, "seconds": seconds}
+
+
+def hits(supports: set[Support], wanted: Found) -> dict[str, float]:
+    """Recall, and precision unless nothing is claimed."""
+    right = len(supports & wanted.keys())
+    precision = {"precision": right / len(supports)} if supports else {}
+    return {"recall": right / len(wanted), **precision}
 
 
 def quality(planted: Planted, found: Found, wanted: Found, seed: int) -> dict[str, Any]:
@@ -270,7 +283,7 @@ class Worker:
 def cells(part: str, options: argparse.Namespace) -> Iterator[Cell]:
     """What is measured, without the method."""
     if part == "exactness":
-        sizes = itertools.product(options.players, options.terms, (1.2, 2, 4))
+        sizes = itertools.product(options.players, options.terms, (0.8, 1.2, 2, 4))
         logs = [(n, k, int(np.ceil(np.log2(x * k / 3)))) for n, k, x in sizes]
         chosen = [("flat", *size, None) for size in dict.fromkeys(logs)]
     else:
@@ -356,8 +369,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     for b in {row["b"] for row in rows}:
-        figure = Figure(figsize=(18, 8), layout="tight")
-        panels = iter(figure.subplots(2, 4).ravel())
+        figure = Figure(figsize=(26, 8), layout="tight")
+        panels = iter(figure.subplots(2, 6).ravel())
         for spectrum, name in itertools.product(SPECTRA, MEASURED["noise"]):
             panel = next(panels)
             panel.set(title=spectrum, xlabel="SNR in dB", ylabel=name)

@@ -42,8 +42,10 @@ class Bins:
         return cls(plan, np.concatenate(tables))
 
     def copy(self) -> Self:
-        """The same bins, to work on."""
-        return replace(self, table=self.table.copy())
+        """The same bins, to work on; what was worked out from the plan is shared."""
+        copied = replace(self, table=self.table.copy())
+        copied.__dict__.update(self.__dict__ | {"table": copied.table})
+        return copied
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:

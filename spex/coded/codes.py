@@ -80,6 +80,8 @@ class Code:
         is_decoded = degrees == 0
         for degree in range(1, self.t + 1):
             words = np.flatnonzero(degrees == degree)
+            if not len(words):
+                continue
             # Lambda(x) = x^d sigma(1/x), whose roots are the alpha^i themselves
             polynomials = locators[words, degree::-1]
             if len(words) > FEW_WORDS:

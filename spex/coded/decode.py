@@ -290,7 +290,8 @@ class _Search:
         differ by one at most, which is within what the test allows for.
         """
         left = self.energy * (1 - self.purity)
-        return float(np.quantile(left, QUIET_PART))
+        place = int(QUIET_PART * (len(left) - 1))
+        return float(np.partition(left, place)[place])
 
     def _spread(self) -> float:
         """Relative spread of the energy of noise, 3 standard deviations."""

@@ -82,6 +82,7 @@ class _Pursuit:
         self.left = bins
         self.is_exact = False
         self.num_decoded = 0
+        self.num_tests = 0
         self._promising: Players | None = None
 
     @property
@@ -100,6 +101,7 @@ class _Pursuit:
         if self._is_nothing(left):
             everything = np.ones(len(supports), dtype=bool)
             return self._add(supports, found.group, np.zeros(len(supports)), everything)
+        self.num_tests += found.num_tried
         p = p_values(left, found.players, found.coefficients, found.group)
         fits = np.array([len(s) <= self.max_order for s in supports], dtype=bool)
         kept = discoveries(p, found.num_tried) & fits
@@ -109,6 +111,7 @@ class _Pursuit:
         """Test supports of low order and neighbours; how many were added."""
         neighbours = self._neighbours()
         num_tests = len(self._low) + len(neighbours)
+        self.num_tests = max(self.num_tests, num_tests)
         if self._promising is None:  # few others rise later
             p = self._test(self._low)
             self._promising = self._low[np.argsort(p, kind="stable")[:PROMISING]]
@@ -120,14 +123,14 @@ class _Pursuit:
         return self._add(supports, nobody, p[found], kept)
 
     def prune(self) -> None:
-        """Drop what is no discovery beside everything else."""
+        """Drop what is no discovery beside everything else, all tests together."""
         supports = self.supports[1:]
         if not supports:
             return
         players = as_players(supports, self.num_players)
         group = np.array([self.group[s] for s in supports])
         p = p_values(self.left, players, self.coefficients[1:], group)
-        kept = discoveries(p, len(p))
+        kept = discoveries(p, max(self.num_tests, len(p)))
         for support, keep in zip(supports, kept, strict=True):
             if not keep:
                 del self.group[support]
