@@ -15,10 +15,11 @@ and 4 k.
 noise: Gaussian, drawn anew for every ablation. Recall and precision are of the terms
 that a method claims: all of the peer's, and the `discoveries` of spex, which keeps
 other terms where they help to predict; "all" are of all its terms; "top k" is the
-recall of the k largest terms; R^2 is on 5,000 fresh uniform masks without noise. "flat" spectra are those
-above; "hierarchical" ones have |F| = 1 / rank, low orders first, larger supports being
-smaller ones and a player. The peer is also told the noise (`noise_sd`), and given the
-regression that shapiq asks for and that the peer leaves out unless `report` is set.
+recall of the k largest terms; R^2 is on 5,000 fresh uniform masks without noise. "flat"
+spectra are those above; "hierarchical" ones have |F| = 1 / rank, low orders first,
+larger supports being smaller ones and a player. The peer is also told the noise
+(`noise_sd`), and given the regression that shapiq asks for and that the peer leaves out
+unless `report` is set.
 """
 
 import argparse

@@ -96,6 +96,16 @@ def test_saving_and_loading_keeps_everything(
     assert np.array_equal(other.predict(masks), one.predict(masks))
 
 
+def test_discoveries_are_marked_and_survive_being_saved(tmp_path: Path) -> None:
+    one = explain(TRUTH, players=N, budget=700, method="spex")
+    assert one.discoveries == set(TRUTH.supports) - {()}
+    assert all(i.is_discovery for i in one.top(5))
+    one.save(tmp_path / "e.json")
+    assert load(tmp_path / "e.json").discoveries == one.discoveries
+    assert E.discoveries is None
+    assert E.top(1)[0].is_discovery is None
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -124,6 +134,7 @@ def test_files_that_are_not_explanations_are_refused(
         ("fourier", {"supports": [[0.5]], "coefficients": [[1.0]]}),
         ("fourier", {"supports": [[1]], "coefficients": [[float("nan")]]}),
         ("fourier", {"supports": [[99]], "coefficients": [[1.0]]}),
+        ("fourier", {"discoveries": [[0, 1, 2, 3, 4, 5, 6]]}),
         ("faithfulness", {"low": "x"}),
         ("faithfulness", {"per_output": []}),
         ("intact", []),
@@ -134,7 +145,7 @@ def test_a_damaged_result_is_refused(part: str, damage: object, tmp_path: Path) 
     data = E.to_json()
     if isinstance(damage, dict):
         data[part] |= damage
-        if part == "fourier":
+        if "supports" in damage:
             data[part]["standard_errors"] = [[0.0]]
     else:
         data[part] = damage

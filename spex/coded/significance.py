@@ -5,10 +5,10 @@ coefficient, are as many estimates of F(S) as there are groups and delays; whate
 is left in a bin, noise or undecoded terms, shows as their spread. A t-test on them,
 against all supports tested, keeps the false discovery rate at `FDR` (Benjamini &
 Hochberg, JRSS B 1995): in each round of the search among its tests, and for what is
-left in the end among all that were made. The group in whose bin a support was decoded has chosen it and
-is left out of its test. Where all groups together have chosen it, it may be any support
-there is, and its p-value is multiplied by their number (Bonferroni, each order having
-an equal share).
+left in the end among all that were made. The group in whose bin a support was decoded
+has chosen it and is left out of its test. Where all groups together have chosen it, it
+may be any support there is, and its p-value is multiplied by their number (Bonferroni,
+each order having an equal share).
 """
 
 import numpy as np

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from spex import SparseFourier
 from spex.coded.bins import Bins, as_players, as_supports
+from spex.coded.decode import decode
 from spex.coded.design import CodedPlan, coded_plan
 from spex.coded.pursuit import pursue
+from spex.coded.significance import JOINT
 from spex.spectrum import Support
 
 ROUNDING = 1e-24  # energy of a bin
@@ -189,6 +191,45 @@ def test_terms_in_one_bin_are_told_apart_by_the_other_groups(
     plan = plan_of(60, 1500, seed)
     supports = sharing_bins(plan, groups, seed)
     assert is_read(spectrum_of(60, supports, seed), plan)
+
+
+def ring(plan: CodedPlan, seed: int) -> list[Support]:
+    """Four supports of which each shares a bin with another one in every group."""
+    num_players = plan.shape.code.num_players
+    bins = Bins.of(plan, np.zeros((len(plan.masks), 1)))
+    supports = random_supports(num_players, 20_000, seed)
+    where = bins.find(as_players(supports, num_players))
+    for other in np.flatnonzero(
+        (where == where[0]).sum(axis=1) * (where[:, 2] == where[0, 2]) == 1
+    ):
+        pair = where[[0, other]]
+        third = (where == [pair[0, 0], pair[1, 1], -1])[:, :2].all(axis=1)
+        fourth = (where == [pair[1, 0], pair[0, 1], -1])[:, :2].all(axis=1)
+        for i in np.flatnonzero(third):
+            same = np.flatnonzero(fourth & (where[:, 2] == where[i, 2]))
+            if len(same) and where[i, 2] != where[0, 2]:
+                return [supports[j] for j in (0, int(other), int(i), int(same[0]))]
+    raise AssertionError("no such supports among those drawn")
+
+
+def reads_ring_from_sums(seed: int, scale: float) -> bool:
+    """Whether sums of bins had to help; all four must be read."""
+    plan = plan_of(60, 1500, seed)
+    supports = ring(plan, seed)
+    where = Bins.of(plan, np.zeros((len(plan.masks), 1))).find(as_players(supports, 60))
+    assert all(len(set(column)) == 2 for column in where.T.tolist())
+    truth = SparseFourier.from_terms(60, supports, np.ones((4, 1)))
+    noise = np.random.default_rng(seed).normal(size=(len(plan.masks), 1))
+    found = decode(Bins.of(plan, truth(plan.masks) + scale * noise), ROUNDING)
+    read_ones = as_supports(found.players, 60)
+    assert set(supports) <= set(read_ones)
+    return JOINT in found.group
+
+
+def test_terms_that_are_alone_in_no_bin_are_read() -> None:
+    """Of equal size, so that half of the signs in a bin of two are lost; with noise."""
+    cases = [(seed, scale) for seed in range(4) for scale in (0.0, 0.1, 0.3)]
+    assert sum(reads_ring_from_sums(*case) for case in cases) > 0
 
 
 @pytest.mark.parametrize("groups", [[0], [0, 1]])

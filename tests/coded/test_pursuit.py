@@ -1,16 +1,25 @@
 """Discoveries: how often they are false, and what they are tested by."""
 
+from math import comb
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import false_discovery_control, kstest
+from scipy.stats import false_discovery_control, kstest, ttest_1samp
 
 from spex import SparseFourier
 from spex.coded.bins import Bins, as_players
 from spex.coded.design import CodedPlan, coded_plan
 from spex.coded.pursuit import pursue
-from spex.coded.significance import FDR, discoveries, p_values
+from spex.coded.significance import (
+    FDR,
+    JOINT,
+    discoveries,
+    least_explained,
+    num_supports,
+    p_values,
+)
 from spex.spectrum import Support
 
 ROUNDING = 1e-24  # energy of a bin
@@ -108,6 +117,44 @@ def test_p_values_of_what_is_there_are_small_and_depend_on_its_size_alone() -> N
     assert (p_values(outside, supports, truth.coefficients) < 1e-4).all()
     nothing = np.zeros_like(truth.coefficients)
     assert (p_values(inside, supports, nothing) < 0.05).all()
+
+
+def test_what_all_groups_chose_is_tested_against_all_supports() -> None:
+    """Bonferroni with C(n, |S|) supports of its order, and as many orders."""
+    plan, supports = plan_of(60, 1500), [(3,), (4, 9), (1, 2, 3), (5, 6, 7, 8)]
+    players, bins = as_players(supports, 60), Bins.of(plan, noise(plan, 0))
+    nothing = np.full((4, 1), 0.2)
+    alone = p_values(bins, players, nothing)
+    joint = p_values(bins, players, nothing, np.full(4, JOINT))
+    orders = [5 * comb(60, order) for order in (1, 2, 3, 4)]
+    assert num_supports(60, 4)[1:].tolist() == orders
+    assert np.allclose(joint, np.minimum(1.0, alone * orders))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 200), st.integers(1, 5), st.integers(10, 300))
+def test_what_must_be_explained_is_what_a_t_test_asks_for(
+    num_players: int, max_order: int, samples: int
+) -> None:
+    """Of samples with mean r and spread 1 - r^2, at the level of all supports."""
+    max_order = min(max_order, num_players)
+    part = least_explained(num_players, max_order, samples)[1]
+    values = np.random.default_rng(0).normal(size=samples)
+    values -= values.mean()
+    values *= np.sqrt((1 - part) / (values**2).mean())
+    p = ttest_1samp(values + np.sqrt(part), 0.0).pvalue
+    assert p * num_players * (max_order + 1) == pytest.approx(FDR, rel=1e-6)
+
+
+def test_a_dense_spectrum_with_an_outlier_has_hardly_any_discoveries() -> None:
+    """All its coefficients are as small; all groups' sums of bins are looked at."""
+    found = []
+    for seed in range(6):
+        plan = plan_of(14, 500, seed)
+        wave = 1000 * np.random.default_rng(seed).normal(size=14)
+        values = np.sin(plan.masks @ wave) + 30.0 * (~plan.masks).all(axis=1)
+        found.append(len(found_in(plan, values[:, None])))
+    assert sum(found) <= 3
 
 
 @pytest.mark.parametrize(
