@@ -36,6 +36,7 @@ LIGHTEST = 0.05  # weight of a ridge that counts
 NO_NOISE = 1e-9
 LITTLE = 0.02  # of the variance: not looked for beyond the discoveries
 NOTICED = 0.01  # of the variance: less is not worth terms that are no discoveries
+SLIGHT = 0.003  # of the variance: less is not worth more terms
 SIZES = (50, 100, 200, 400, 800)
 
 
@@ -132,8 +133,9 @@ def refine(
     ridge, noise = _averaged_ridge(data, discoveries, max_order)
     dense = ridge.refined(f"ridge on {len(ridge.coefficients)} terms")
     sizes = [size for size in SIZES if size < len(ridge.coefficients)]
-    models = [dense, *(ridge.sparsified(size, noise) for size in sizes)]
-    chosen = min(models, key=lambda model: model.error)
+    models = [*(ridge.sparsified(size, noise) for size in sizes), dense]
+    least = min(model.error for model in models) + SLIGHT * variance
+    chosen = next(model for model in models if model.error <= least)
     return chosen if sparse.error - chosen.error > NOTICED * variance else sparse
 
 
