@@ -184,10 +184,8 @@ def test_public_names_are_all_there() -> None:
 @pytest.mark.parametrize(
     ("family", "budget", "spex_bar", "proxyspex_bar"),
     [
-        ("sentiment_distilbert_14", 400, 0.592, 0.706),
-        ("sentiment_distilbert_14", 1600, 0.692, 0.797),
-        ("image_resnet18_14", 400, 0.773, 0.881),
-        ("image_resnet18_14", 1600, 0.868, 0.930),
+        ("sentiment_distilbert_14", 400, 0.642, 0.706),
+        ("image_resnet18_14", 400, 0.823, 0.881),
         ("data_valuation_california_15", 400, 0.368, 0.368),
         ("data_valuation_adult_15", 400, 0.280, 0.280),
     ],
@@ -195,8 +193,9 @@ def test_public_names_are_all_there() -> None:
 def test_real_value_functions_are_explained_as_well_as_by_the_best_peers(
     data: Path, family: str, budget: int, spex_bar: float, proxyspex_bar: float
 ) -> None:
-    """Mean R^2 over all masks; the bars are what shapiq 1.8.0's SPEX and ProxySPEX
-    reach, and where they have no row or fail the better ProxySPEX of two packages.
+    """Mean R^2 over all masks; the bars are .05 above shapiq 1.8.0's SPEX, and its
+    ProxySPEX; where they have no row or fail the better ProxySPEX of two packages.
+    Other budgets are in benchmarks/explains_real_value_functions.py.
     """
     for method, bar in (("spex", spex_bar), ("proxyspex", proxyspex_bar)):
         paths = sorted((data / "games" / family).glob("*.npz"))

@@ -32,7 +32,7 @@ from spex.coded.significance import JOINT, least_explained
 LIST_WORDS = 1 << 15  # sign patterns decoded together
 LIST_SIZES = (64, 512)  # least and most for each bin
 PURITY = (0.6, 0.3, 0.2)  # what is as pure is peeled together, purest first
-LIKELY, POSSIBLE = 0.6, 0.2  # the purity from which a candidate may be peeled
+LIKELY, POSSIBLE = PURITY[0], PURITY[-1]  # from which a candidate may be peeled
 ALL_PURE = 0.98  # a hard decision that explains this much is not questioned
 JOINT_BINS = 64  # of each group, the fullest, of which sums are looked at
 JOINT_PATTERNS = 128  # sign patterns tried for a sum

@@ -3,7 +3,8 @@
 Decoding finds supports of any order whose bins it can tell apart; a correlation with
 all coded masks finds weaker ones, but only among supports that are listed: all of low
 order, and supersets of what was found. Each round fits everything found so far and
-searches what is left over.
+searches what is left over: at first only for what explains most of a bin, then for
+less.
 """
 
 from dataclasses import dataclass
@@ -38,7 +39,6 @@ class Pursued:
     Attributes:
         supports: discoveries.
         num_decoded: supports that decoding took, discoveries or not.
-        num_screened: supports that were only tested.
         left: energy that the discoveries leave, as a part of the variance, (k,).
         is_exact: nothing is left but rounding.
     """
