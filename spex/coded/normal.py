@@ -98,12 +98,10 @@ class Normal:
         return scale[:, None] * solution, without
 
     def held_out_error(self, prior: Table, noise: float) -> float:
-        """Mean square error of `fit` on each part left out, in single precision."""
-        if len(self.supports) > MAX_DENSE:
-            _, without = self.fit(prior, noise)
-            guesses = zip(self.designs, without, self._held_values, strict=True)
-            errors = [values - design @ fit for design, fit, values in guesses]
-            return float((np.concatenate(errors) ** 2).mean())
+        """Mean square error of `fit` on each part left out, in single precision.
+
+        For at most `MAX_DENSE` supports.
+        """
         scale = np.sqrt(prior).astype(np.float32)
         matrix = _penalized(self._short_matrix, scale, noise)
         factor = cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
@@ -132,36 +130,26 @@ class Normal:
         return scale[:, None] * cho_solve(factor, scale[:, None] * right)
 
     def _fit_iteratively(self, scale: Table, noise: float) -> tuple[Table, list[Table]]:
-        """`fit` by conjugate gradients, all outputs and parts together."""
-        num_outputs, copies = self._right.shape[1], 1 + len(self.designs)
-        right = np.stack(
-            [
-                self._right,
-                *(
-                    self._right - design.T @ values
-                    for design, values in zip(
-                        self.designs, self._held_values, strict=True
-                    )
-                ),
-            ],
-            axis=1,
-        )
+        """`fit` by conjugate gradients, with and without all the parts together.
+
+        So many supports have so many more masks that the other parts are not missed.
+        """
+        num_outputs = self._right.shape[1]
+        held_out, values = np.concatenate(self.designs), self._held_values
+        rest = self._right - held_out.T @ np.concatenate(values)
 
         def apply(x: Table) -> Table:
             scaled = scale[:, None] * x
             product = self._coded.T @ (self._coded @ scaled)
             short = scaled.astype(np.float32)
             product += self._uncoded.T @ (self._uncoded @ short)
-            split = short.reshape(-1, copies, num_outputs)
-            taken = product.reshape(-1, copies, num_outputs)
-            for part, design in enumerate(self.designs, 1):
-                taken[:, part] -= design.T @ (design @ split[:, part])
+            product[:, num_outputs:] -= held_out.T @ (held_out @ short[:, num_outputs:])
             return scale[:, None] * product + noise * x
 
-        flat = scale[:, None] * right.reshape(len(scale), -1)
-        solved = scale[:, None] * _conjugate_gradients(apply, flat)
-        first, *without = np.moveaxis(solved.reshape(right.shape), 1, 0)
-        return first, without
+        right = scale[:, None] * np.concatenate([self._right, rest], axis=1)
+        solved = scale[:, None] * _conjugate_gradients(apply, right)
+        with_all, without = np.split(solved, 2, axis=1)
+        return with_all, [without] * len(self.designs)
 
     @cached_property
     def _right(self) -> Table:

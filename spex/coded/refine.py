@@ -29,6 +29,7 @@ from spex.spectrum import Support
 
 DECAYS = (0.03, 0.1, 0.3, 0.6)
 NOISES = (0.03, 0.1, 0.5, 1.0, 2.0)  # as a part of the values' variance
+FEW_NOISES = (0.03, 0.5)  # where a fit takes long
 USUAL_DECAY, USUAL_NOISE = 0.1, 1.0  # best on average where there are few ablations
 RELUCTANCE = 1.0  # to leave these, in nats for each factor of e
 EVIDENCE = 1 / 8  # nats for each held-out row and factor of e in the error
@@ -160,9 +161,28 @@ def _averaged_ridge(
     boost = np.array(
         [float((discoveries.get(s, nothing) ** 2).mean()) for s in normal.supports]
     )
-    errors: dict[tuple[float, float], float] = {}
-    few = len(normal.supports) > MAX_DENSE
-    for decay in (USUAL_DECAY,) if few else DECAYS:
+    if len(normal.supports) > MAX_DENSE:
+        return _best_of_few(normal, boost)
+    weights = _weights(_held_out_errors(normal, boost), len(data.held_out))
+    fits = [
+        _Fit.of(normal, _prior(normal.supports, decay) + boost, noise)
+        for decay, noise in weights
+    ]
+    (_, noise), _ = max(weights.items(), key=lambda item: item[1])
+    return _Fit.average(fits, np.array(list(weights.values()))), noise
+
+
+def _best_of_few(normal: Normal, boost: Table) -> tuple[_Fit, float]:
+    """Where each fit takes long: the better of two, and its noise."""
+    prior = _prior(normal.supports, USUAL_DECAY) + boost
+    fits = [(_Fit.of(normal, prior, noise), noise) for noise in FEW_NOISES]
+    return min(fits, key=lambda fit: fit[0].refined("").error)
+
+
+def _held_out_errors(normal: Normal, boost: Table) -> dict[tuple[float, float], float]:
+    """For every decay at the usual noise, and every noise at the best decay."""
+    errors = {}
+    for decay in DECAYS:
         prior = _prior(normal.supports, decay) + boost
         errors[decay, USUAL_NOISE] = normal.held_out_error(prior, USUAL_NOISE)
     (decay, _), _ = min(errors.items(), key=lambda item: item[1])
@@ -170,13 +190,7 @@ def _averaged_ridge(
     for noise in NOISES:
         if noise != USUAL_NOISE:
             errors[decay, noise] = normal.held_out_error(prior, noise)
-    weights = _weights(errors, len(data.held_out))
-    fits = [
-        _Fit.of(normal, _prior(normal.supports, decay) + boost, noise)
-        for decay, noise in weights
-    ]
-    (_, noise), _ = max(weights.items(), key=lambda item: item[1])
-    return _Fit.average(fits, np.array(list(weights.values()))), noise
+    return errors
 
 
 def _weights(
