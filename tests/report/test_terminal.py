@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from spex import Explanation, explain
+from spex.report.html import render_html
 from spex.report.terminal import ProgressBar, print_explanation
 from spex.testing import planted
 
@@ -54,6 +55,19 @@ def test_the_answer_is_a_group_even_where_single_players_are_stronger() -> None:
     pair = next(i for i in found.top(99, "BII") if len(i.players) > 1)
     said = " ".join(printed(found, top=1).split())
     assert f"Strongest interaction: “{pair.names[0]}” + “{pair.names[1]}”" in said
+
+
+def test_discoveries_are_marked_in_both_reports_and_others_are_not() -> None:
+    found = of_text(REVIEW)
+    first = found.top(1, index="BII")[0]
+    marked = replace(found, discoveries=frozenset({first.players}))
+    rows = [row for row in printed(marked, top=2).splitlines() if row.startswith("│")]
+    assert ["•" in row for row in rows] == [True, False]
+    assert "stands out on its own" in printed(marked)
+    page = render_html(marked)
+    assert page.count('class="discovery"') == 1
+    assert "•" not in printed(found)
+    assert 'class="discovery"' not in render_html(found)
 
 
 def test_markup_is_shown_and_control_characters_do_nothing() -> None:
