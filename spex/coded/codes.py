@@ -78,19 +78,27 @@ class Code:
         players = np.full((len(syndromes), self.t), self.num_players)
         locators, degrees = self._locators(self._symbols(syndromes))
         is_decoded = degrees == 0
+        words = self._promising(locators, degrees)
+        is_root = self._are_roots(locators[words])
+        complete = is_root.sum(axis=1) == degrees[words]
+        word, root = np.nonzero(is_root[complete])
+        place = np.arange(len(word)) - np.searchsorted(word, word)
+        players[words[complete][word], place] = root
+        is_decoded[words[complete]] = True
+        return players, is_decoded
+
+    def _promising(
+        self, locators: NDArray[np.int64], degrees: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Words whose locator may split; where there are many, all whose does."""
+        found = []
         for degree in range(1, self.t + 1):
             words = np.flatnonzero(degrees == degree)
-            if not len(words):
-                continue
-            # Lambda(x) = x^d sigma(1/x), whose roots are the alpha^i themselves
-            polynomials = locators[words, degree::-1]
             if len(words) > FEW_WORDS:
-                splits = _splits(self.field, polynomials)
-                words, polynomials = words[splits], polynomials[splits]
-            roots, complete = self._roots(polynomials)
-            players[words[complete], :degree] = roots
-            is_decoded[words[complete]] = True
-        return players, is_decoded
+                # Lambda(x) = x^d sigma(1/x) splits where sigma does, and is monic
+                words = words[_splits(self.field, locators[words, degree::-1])]
+            found.append(words)
+        return np.concatenate(found)
 
     def _symbols(self, syndromes: NDArray[np.integer]) -> NDArray[np.int64]:
         """S_1, ..., S_2t in GF(2^q), from S_1, S_3, ...: S_2j = S_j^2."""
@@ -132,29 +140,25 @@ class Code:
         ]
         return locator, np.where((length <= self.t) & (top != 0), length, -1)
 
-    def _roots(
-        self, polynomials: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Players i with Lambda(alpha^i) = 0, where as many as its degree.
+    @cached_property
+    def _shifts(self) -> NDArray[np.int64]:
+        """Logarithms of alpha^(-i j) for j up to t, (t + 1, n)."""
+        powers = np.outer(np.arange(self.t + 1), np.arange(self.num_players))
+        return -powers % self.field.order
 
-        Lambda has shape (words, degree + 1); an element of the field beyond the n-th
-        is nobody.
-        """
-        degree = polynomials.shape[1] - 1
-        powers = np.outer(np.arange(degree), np.arange(self.num_players))
-        shifts = (powers % self.field.order).astype(np.int64)
-        top = self.field.exp[(degree * np.arange(self.num_players)) % self.field.order]
-        logs = self.field.log[polynomials[:, :degree]]
-        is_root = np.empty((len(polynomials), self.num_players), dtype=bool)
+    def _are_roots(self, locators: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether sigma(alpha^-i) = 0 for each player i, (words, n)."""
+        logs = self.field.log[locators]
+        is_root = np.empty((len(locators), self.num_players), dtype=bool)
         step = max(1, CHUNK_ENTRIES // self.num_players)
-        for start in range(0, len(polynomials), step):
-            value = np.tile(top, (len(logs[start : start + step]), 1))
-            for j in range(degree):
-                here = logs[start : start + step, j, None] + shifts[j]
+        for start in range(0, len(locators), step):
+            part = slice(start, start + step)
+            value = np.repeat(locators[part, :1], self.num_players, axis=1)
+            for j in range(1, self.t + 1):
+                here = logs[part, j, None] + self._shifts[j]
                 value ^= self.field.exp.take(here, mode="wrap")
-            is_root[start : start + step] = value == 0
-        complete = is_root.sum(axis=1) == degree
-        return np.nonzero(is_root[complete])[1].reshape(-1, degree), complete
+            is_root[part] = value == 0
+        return is_root
 
 
 def check_field(num_players: int) -> None:
