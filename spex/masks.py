@@ -6,7 +6,7 @@ import numpy as np
 
 from oracles import Masks, distinct_masks
 
-ENUMERABLE = 20  # below this many players masks are drawn by number, without repeats
+ENUMERABLE = 20  # up to this many players masks are drawn by number, without repeats
 
 
 def uniform_masks(num_players: int, count: int, rng: np.random.Generator) -> Masks:

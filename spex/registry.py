@@ -70,7 +70,8 @@ def choose(
 
 def _given(method: Method[Any], num_players: int, budget: int) -> Choice:
     """A method passed as an object, unless all masks fit in the budget."""
-    name, needed = type(method).__name__, method.min_budget(num_players)
+    name = type(method).__name__
+    needed = min(method.min_budget(num_players), 2 ** min(num_players, 62))
     if num_players < 63 and 2**num_players <= budget:
         reason = f"all 2^{num_players} masks fit in the budget instead of {name}"
         return Choice(Exact(), "exact", reason)

@@ -119,7 +119,7 @@ class _Search:
         """Decode these bins anew, as their signs are."""
         self.purity[changed] = 0.0
         self.energy[changed] = (self.bins.table[changed] ** 2).sum(axis=(1, 2))
-        occupied = changed[self.energy[changed] > self._empty_energy()]
+        occupied = changed[(self.energy > self._empty_energy())[changed]]
         self.is_decoded[changed] = False
         self.is_decoded[occupied] = True
         self._decode(self._alone(occupied), self.bins.table[occupied], 1)
@@ -254,7 +254,7 @@ class _Search:
         counts = owners >= 0
         coefficients = np.einsum("wck,wc->wk", self.bins.correlations(players), counts)
         coefficients /= counts.sum(axis=1)[:, None]
-        energy = (self.energy[owners] * counts).sum(axis=1)
+        energy = np.maximum((self.energy[owners] * counts).sum(axis=1), 1e-300)
         explained = (coefficients**2).sum(axis=1) * counts.sum(axis=1) / energy
         explained *= content.shape[1]
         self._offer(owners.max(axis=1), players, coefficients, explained, counts)
@@ -283,28 +283,29 @@ class _Search:
         self.purity[bins] = explained[best]
         self.is_joint[bins] = is_joint[best]
 
-    def _noise(self) -> float:
-        """Energy of noise in a bin: what candidates leave of the quieter bins.
+    def _noise(self) -> NDArray[np.float64]:
+        """Energy of noise in each bin: what candidates leave of the quieter bins.
 
-        Bins of other groups than the smallest average fewer masks or more; their b
-        differ by one at most, which is within what the test allows for.
+        Bins of a larger group average more masks, and hold so much less noise.
         """
-        left = self.energy * (1 - self.purity)
+        weights = self.bins.weights[self.bins.group_of]
+        left = self.energy * (1 - self.purity) * weights
         place = int(QUIET_PART * (len(left) - 1))
-        return float(np.partition(left, place)[place])
+        return np.asarray(np.partition(left, place)[place] / weights)
 
     def _spread(self) -> float:
         """Relative spread of the energy of noise, 3 standard deviations."""
         samples = self.bins.table.shape[1] * self.bins.table.shape[2]
         return float(3 * np.sqrt(2 / samples))
 
-    def _empty_energy(self) -> float:
-        return max(self.empty, self._noise())
+    def _empty_energy(self) -> NDArray[np.float64]:
+        return np.maximum(self.empty, self._noise())
 
     def _is_single(self, where: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether candidates leave no more in their bins than noise."""
         left = self.energy[where] * (1 - self.purity[where])
-        return np.asarray(left <= self._noise() * (1 + self._spread()) + self.empty)
+        noise = self._noise()[where]
+        return np.asarray(left <= noise * (1 + self._spread()) + self.empty)
 
 
 def _direction(content: NDArray[np.float64]) -> NDArray[np.float64]:

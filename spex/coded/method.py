@@ -23,9 +23,11 @@ from spex.coded.significance import FDR
 from spex.errors import BudgetError, MethodError
 from spex.method import Recovery
 from spex.regression import folds
-from spex.spectrum import SparseFourier, characters
+from spex.spectrum import SparseFourier
 
 NUM_FOLDS = 5
+MANY_FOLDS, MANY_ROWS = 10, 1000  # where there are fewer rows, each is missed more
+FEW_UNIFORM = 16  # below this many, coded masks have to tell the faithfulness as well
 MAX_CODED_HELD_OUT = 500
 ROUNDING = 1e-15  # of the largest value
 EXACT_ERROR = 1e-16  # square on a held-out mask, as a part of the variance
@@ -80,12 +82,18 @@ class Spex:
         """The spectrum from the values (m, k) of the plan's masks."""
         shift, scale = values.mean(axis=0), values.std(axis=0)
         rounding = ROUNDING * np.abs(values).max(axis=0)
-        scale = np.where(scale <= rounding, 1.0, scale)  # constant outputs have no vote
-        scaled = (values - shift) / scale
+        constant = (scale <= rounding) | (np.ptp(values, axis=0) == 0)  # have no vote
+        scale, rounding = (
+            np.where(constant, 1.0, scale),
+            np.where(constant, 0, rounding),
+        )
+        scaled = np.where(constant, 0.0, (values - shift) / scale)
         bins = Bins.of(plan, scaled)
         empty = float(((rounding / scale) ** 2).sum()) * bins.table.shape[1]
         found = pursue(bins, empty, self.max_order)
-        parts = folds(_held_out(plan, rng), NUM_FOLDS, rng)
+        rows = _held_out(plan, rng)
+        num_folds = MANY_FOLDS if len(values) < MANY_ROWS else NUM_FOLDS
+        parts = folds(rows, min(num_folds, len(rows)), rng)
         data = Data(plan, bins, scaled, parts)
         model = _exact(found, data) if found.is_exact else None
         if model is None:
@@ -95,26 +103,27 @@ class Spex:
 
 
 def _held_out(plan: CodedPlan, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The uniform rows, and some that are coded once."""
-    times = np.zeros(len(plan.masks), dtype=np.int64)
-    for group in plan.groups:
-        np.add.at(times, group.rows.ravel(), 1)
-    coded = np.flatnonzero(times == 1)
+    """The uniform rows, and some that are coded."""
+    coded = np.setdiff1d(np.arange(len(plan.masks)), plan.uncoded)
     some = rng.choice(coded, min(MAX_CODED_HELD_OUT, len(coded)), replace=False)
     return np.concatenate([plan.uniform, some])
 
 
 def _exact(found: Pursued, data: Data) -> Refined | None:
-    """What was decoded, if it predicts the uniform masks to rounding as well."""
-    rows = data.held_out
-    held_out = characters(data.plan.masks[rows], found.supports) @ found.coefficients
-    error = float(((data.values[rows] - held_out) ** 2).max())
-    if error > EXACT_ERROR:
+    """What was decoded, if it predicts the masks that are in no group to rounding."""
+    rows = np.union1d(data.held_out, data.plan.uncoded)
+    spectrum = SparseFourier.from_terms(
+        data.plan.masks.shape[1], found.supports, found.coefficients
+    )
+    errors = data.values[rows] - spectrum(data.plan.masks[rows])
+    if (errors**2).max() > EXACT_ERROR:
         return None
+    held_out = data.values[data.held_out] - errors[np.searchsorted(rows, data.held_out)]
     large = np.abs(found.coefficients).max(axis=1) > SMALLEST
     large[found.supports.index(())] = True
     supports = [s for s, keep in zip(found.supports, large, strict=True) if keep]
     reason = "decoding left nothing over"
+    error = float((errors**2).max())
     return Refined(supports, found.coefficients[large], error, held_out, reason)
 
 
@@ -126,17 +135,20 @@ def _recovery(
     scale: NDArray[np.float64],
 ) -> Recovery:
     """In the units of the values, with what was done as a sentence."""
-    is_uniform = np.isin(data.held_out, data.plan.uniform)
-    rows, held_out = data.held_out[is_uniform], model.held_out[is_uniform]
+    tells = np.isin(data.held_out, data.plan.uniform)
+    if tells.sum() < FEW_UNIFORM:
+        tells[:] = True
+    rows, held_out = data.held_out[tells], model.held_out[tells]
     errors = data.values[rows] - held_out
     spread = scale * np.sqrt((errors**2).mean(axis=0) / len(data.values))
+    discoveries = frozenset(found.supports) & frozenset(model.supports) - {()}
     coefficients = model.coefficients * scale
     coefficients[model.supports.index(())] += shift
     shape = data.plan.shape
     reasons = [
         f"{' + '.join(str(2**b) for b in shape.bs)} bins of {shape.num_delays} delays "
-        f"(order {shape.t}) and {len(rows)} uniform masks",
-        f"decoded {found.num_decoded} times; {len(found.supports) - 1} terms are "
+        f"(order {shape.t}) and {len(data.plan.uniform)} uniform masks",
+        f"decoded {found.num_decoded} times; {len(discoveries)} terms are "
         f"discoveries at a false discovery rate of {FDR:.0%}",
         model.reason,
         *_advice(data, found, model),
@@ -149,15 +161,16 @@ def _recovery(
         held_out=rows,
         held_out_predictions=held_out * scale + shift,
         reason="; ".join(reasons),
-        discoveries=frozenset(found.supports) & frozenset(model.supports) - {()},
+        discoveries=discoveries,
     )
 
 
 def _advice(data: Data, found: Pursued, model: Refined) -> list[str]:
     """Where too little is explained: the least budget that could explain enough.
 
-    What is still missing is spread over coefficients smaller than those found, so at
-    least so many more are needed as the smallest of these fits into what is missing.
+    What is still missing is taken to be spread over coefficients smaller than those
+    found (in overloaded bins larger ones may be missing, too): then at least so many
+    more are needed as the smallest of these fits into what is missing.
     """
     variance = float(data.values[data.held_out].var(axis=0).mean())
     left = model.error / variance if variance else 0.0

@@ -22,6 +22,7 @@ from spex.spectrum import Support, characters
 MAX_DENSE = 1500  # supports; beyond this their matrix of products is not written down
 TOLERANCE = 1e-5  # of conjugate gradients, relative to the right side,
 MAX_ITERATIONS = 50  # or so many
+CHUNK_ROWS = 1 << 11  # multiplied together
 
 Table = NDArray[np.float64]
 Signs = NDArray[np.float32]
@@ -62,6 +63,14 @@ class Data:
     parts: list[NDArray[np.int64]]
 
     @cached_property
+    def times(self) -> NDArray[np.int64]:
+        """How often each row counts: as often as it is coded, or once. (m,)"""
+        times = np.zeros(len(self.plan.masks), dtype=np.int64)
+        for group in self.plan.groups:
+            np.add.at(times, group.rows.ravel(), 1)
+        return np.maximum(times, 1)
+
+    @cached_property
     def held_out(self) -> NDArray[np.int64]:
         """Rows of all parts, in order."""
         return np.concatenate(self.parts)
@@ -93,7 +102,7 @@ class Normal:
         solution = cho_solve(factor, scale[:, None] * self._right)
         without = [
             scale[:, None] * _without(factor, solution, design * scale, values)
-            for design, values in zip(self.designs, self._held_values, strict=True)
+            for design, values in self._counted
         ]
         return scale[:, None] * solution, without
 
@@ -105,15 +114,19 @@ class Normal:
         scale = np.sqrt(prior).astype(np.float32)
         matrix = _penalized(self._short_matrix, scale, noise)
         factor = cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
-        right = np.concatenate([*self.designs, self._right.T.astype(np.float32)])
+        designs = [design for design, _ in self._counted]
+        right = np.concatenate([*designs, self._right.T.astype(np.float32)])
         half = solve_triangular(
             factor, (right * scale).T, lower=True, check_finite=False
         )
         *parts, moments = np.split(half, np.cumsum([len(x) for x in self.designs]), 1)
         errors = []
-        for part, values in zip(parts, self._held_values, strict=True):
+        for part, rows, (_, values) in zip(
+            parts, self.data.parts, self._counted, strict=True
+        ):
             kept = np.eye(len(values)) - part.T @ part
-            errors.append(np.linalg.solve(kept, values - part.T @ moments))
+            error = np.linalg.solve(kept, values - part.T @ moments)
+            errors.append(error / np.sqrt(self.data.times[rows, None]))
         return float((np.concatenate(errors) ** 2).mean())
 
     def fit_some(
@@ -122,9 +135,10 @@ class Normal:
         """Posterior mean of some of the terms, on all rows or without a part."""
         matrix, right = self._products(chosen), self._right[chosen]
         if part is not None:
-            design = self.designs[part][:, chosen]
+            design, values = self._counted[part]
+            design = design[:, chosen]
             matrix = matrix - design.T @ design
-            right = right - design.T @ self._held_values[part]
+            right = right - design.T @ values
         scale = np.sqrt(prior)
         factor = cho_factor(_penalized(matrix, scale, noise))
         return scale[:, None] * cho_solve(factor, scale[:, None] * right)
@@ -135,8 +149,8 @@ class Normal:
         So many supports have so many more masks that the other parts are not missed.
         """
         num_outputs = self._right.shape[1]
-        held_out, values = np.concatenate(self.designs), self._held_values
-        rest = self._right - held_out.T @ np.concatenate(values)
+        held_out, values = map(np.concatenate, zip(*self._counted, strict=True))
+        rest = self._right - held_out.T @ values
 
         def apply(x: Table) -> Table:
             scaled = scale[:, None] * x
@@ -154,7 +168,8 @@ class Normal:
     @cached_property
     def _right(self) -> Table:
         """sum over all masks of chi_S v."""
-        rest = self._uncoded.T @ self.data.values[self.data.plan.uncoded]
+        uncoded = self.data.values[self.data.plan.uncoded]
+        rest = _product(self._uncoded, uncoded)
         return moments(self.data.bins, self._players) + rest
 
     @cached_property
@@ -189,8 +204,15 @@ class Normal:
         return as_players(self.supports, self.data.plan.masks.shape[1])
 
     @cached_property
-    def _held_values(self) -> list[Values]:
-        return [self.data.values[part] for part in self.data.parts]
+    def _counted(self) -> list[tuple[Signs, Values]]:
+        """Designs and values of the parts, each row times the root of how it counts."""
+        roots = [np.sqrt(self.data.times[part, None]) for part in self.data.parts]
+        return [
+            ((design * root).astype(np.float32), self.data.values[part] * root)
+            for design, part, root in zip(
+                self.designs, self.data.parts, roots, strict=True
+            )
+        ]
 
     @cached_property
     def _uncoded(self) -> Signs:
@@ -199,6 +221,16 @@ class Normal:
     def _characters(self, rows: NDArray[np.int64]) -> Signs:
         """As float32, in which their products are exact."""
         return characters(self.data.plan.masks[rows], self.supports)
+
+
+def _product(design: Signs, values: Table) -> Table:
+    """design^T values in double precision, without a copy of the design in it."""
+    parts = range(0, len(design), CHUNK_ROWS)
+    rows = [slice(start, start + CHUNK_ROWS) for start in parts]
+    total = np.zeros((design.shape[1], values.shape[1]))
+    for part in rows:
+        total += design[part].T @ values[part]
+    return total
 
 
 def _penalized(

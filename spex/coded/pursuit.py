@@ -19,11 +19,11 @@ from scipy.linalg import cho_factor, cho_solve
 from spex.coded.bins import Bins, Players, as_players, as_supports
 from spex.coded.decode import LIKELY, LIST_WORDS, POSSIBLE, decode
 from spex.coded.normal import gram, moments
+from spex.coded.shapes import MOST_TERMS
 from spex.coded.significance import LISTED, discoveries, p_values
 from spex.spectrum import Support
 
 MAX_ROUNDS = 8
-MAX_FOUND = 3000
 SHORT_LISTS = 1 << 12  # sign patterns tried in later rounds
 SCREENED = 1 << 16  # supports tested,
 PROMISING = 1 << 12  # and so many of them again in later rounds
@@ -76,13 +76,14 @@ class _Pursuit:
     def __init__(self, bins: Bins, empty: float, max_order: int) -> None:
         self.bins, self.empty, self.max_order = bins, empty, max_order
         self.num_players = bins.plan.shape.code.num_players
-        self.room = min(MAX_FOUND, bins.plan.shape.num_masks // 2)
+        self.room = 1 + min(MOST_TERMS, bins.plan.shape.num_masks // 2)
         self.group: dict[Support, int] = {(): LISTED}  # that decoded it
         self.coefficients = np.zeros((1, bins.table.shape[2]))
         self.left = bins
         self.is_exact = False
         self.num_decoded = 0
-        self.num_tests = 0
+        self.num_decoding_tests = 0
+        self.neighbours: set[Support] = set()  # that were tested
         self._promising: Players | None = None
 
     @property
@@ -101,7 +102,7 @@ class _Pursuit:
         if self._is_nothing(left):
             everything = np.ones(len(supports), dtype=bool)
             return self._add(supports, found.group, np.zeros(len(supports)), everything)
-        self.num_tests += found.num_tried
+        self.num_decoding_tests += found.num_tried
         p = p_values(left, found.players, found.coefficients, found.group)
         fits = np.array([len(s) <= self.max_order for s in supports], dtype=bool)
         kept = discoveries(p, found.num_tried) & fits
@@ -111,7 +112,7 @@ class _Pursuit:
         """Test supports of low order and neighbours; how many were added."""
         neighbours = self._neighbours()
         num_tests = len(self._low) + len(neighbours)
-        self.num_tests = max(self.num_tests, num_tests)
+        self.neighbours.update(as_supports(neighbours, self.num_players))
         if self._promising is None:  # few others rise later
             p = self._test(self._low)
             self._promising = self._low[np.argsort(p, kind="stable")[:PROMISING]]
@@ -130,7 +131,8 @@ class _Pursuit:
         players = as_players(supports, self.num_players)
         group = np.array([self.group[s] for s in supports])
         p = p_values(self.left, players, self.coefficients[1:], group)
-        kept = discoveries(p, max(self.num_tests, len(p)))
+        listed = len(self._low) + len(self.neighbours)
+        kept = discoveries(p, listed + self.num_decoding_tests)
         for support, keep in zip(supports, kept, strict=True):
             if not keep:
                 del self.group[support]

@@ -11,8 +11,8 @@ a plain linear fit may then do better. So there are two kinds of candidates:
   squares as prior, which makes them sparse.
 
 Weights and the number of terms are told by the error on masks left out in turn: the
-uniform ones, which had no part in the discoveries, and some of the coded ones, without
-which rare outlying values would often go unseen.
+uniform ones, which had no part in the discoveries, and some of the coded ones, which
+had, but without which rare outlying values would often go unseen.
 """
 
 from collections.abc import Iterable
@@ -37,6 +37,7 @@ LIGHTEST = 0.05  # weight of a ridge that counts
 NO_NOISE = 1e-9
 LITTLE = 0.02  # of the variance: not looked for beyond the discoveries
 NOTICED = 0.01  # of the variance: less is not worth terms that are no discoveries
+MOST_SUBSETS = 6000  # candidates beyond which no subsets of discoveries are added
 SLIGHT = 0.003  # of the variance: less is not worth more terms
 SIZES = (50, 100, 200, 400, 800)
 
@@ -233,7 +234,8 @@ def _candidates(
     chosen: dict[Support, None] = dict.fromkeys(discoveries)
     for support in discoveries:
         for size in range(1, len(support)):
-            chosen.update(dict.fromkeys(combinations(support, size)))
+            if len(chosen) < MOST_SUBSETS:
+                chosen.update(dict.fromkeys(combinations(support, size)))
     chosen.update(dict.fromkeys((i,) for i in range(num_players)))
     strongest = _strongest_players(data)
     for order in range(2, max_order + 1):

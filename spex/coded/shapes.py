@@ -15,6 +15,7 @@ NUM_GROUPS = 3  # peeling needs the fewest bins for each term with three
 SMALLEST_B = 1
 LARGEST_B = 24
 LOAD = 1.2  # terms for each bin up to which 9 in 10 are read; peeling alone ends at 0.8
+MOST_TERMS = 4000  # that are looked for; their products are written down
 MIN_UNIFORM, MAX_UNIFORM = 16, 1000
 
 
@@ -47,8 +48,11 @@ class Shape:
 
     @property
     def num_terms(self) -> int:
-        """Terms of order up to t that can be expected to be found without noise."""
-        return int(LOAD * self.num_bins)
+        """Terms of order up to t that can be expected to be found without noise.
+
+        At most `MOST_TERMS`, however many bins there are.
+        """
+        return min(int(LOAD * self.num_bins), MOST_TERMS)
 
     @property
     def num_masks(self) -> int:
@@ -103,6 +107,6 @@ def shape_for(num_players: int, max_order: int, budget: int) -> Shape:
 def budget_for_terms(shape: Shape, num_terms: int) -> int:
     """The budget whose bins are enough for so many terms, at the order of `shape`."""
     for larger in shapes(shape.code.num_players, shape.t):
-        if larger.t == shape.t and larger.num_terms >= num_terms:
+        if larger.t == shape.t and LOAD * larger.num_bins >= num_terms:
             break
     return budget_for(larger)

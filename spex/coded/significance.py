@@ -51,7 +51,7 @@ def p_values(
     if left_out is not None:
         joint = np.flatnonzero(left_out == JOINT)
         num_players = residual.plan.shape.code.num_players
-        count = num_supports(num_players, players.shape[1])
+        count = num_supports(num_players, residual.plan.shape.t)
         orders = (players[joint] < num_players).sum(axis=1)
         found[joint] = np.minimum(1.0, found[joint] * count[orders])
     return found

@@ -120,14 +120,14 @@ def test_p_values_of_what_is_there_are_small_and_depend_on_its_size_alone() -> N
 
 
 def test_what_all_groups_chose_is_tested_against_all_supports() -> None:
-    """Bonferroni with C(n, |S|) supports of its order, and as many orders."""
+    """Bonferroni with the supports of its order, times the 6 orders from 0 to 5."""
     plan, supports = plan_of(60, 1500), [(3,), (4, 9), (1, 2, 3), (5, 6, 7, 8)]
     players, bins = as_players(supports, 60), Bins.of(plan, noise(plan, 0))
     nothing = np.full((4, 1), 0.2)
     alone = p_values(bins, players, nothing)
     joint = p_values(bins, players, nothing, np.full(4, JOINT))
-    orders = [5 * comb(60, order) for order in (1, 2, 3, 4)]
-    assert num_supports(60, 4)[1:].tolist() == orders
+    orders = [6 * comb(60, order) for order in (1, 2, 3, 4)]
+    assert num_supports(60, 5)[1:5].tolist() == orders
     assert np.allclose(joint, np.minimum(1.0, alone * orders))
 
 
