@@ -69,11 +69,12 @@ COUNTS = {"spex": (6, 1, 1), "peer": (4,)}  # decodes of each new process
 COMPARED = ("spex", "peer soft", "peer hard")
 MODULES = {"spex": "spex", "peer": "sparse_transform.qsft.utils.query"}
 SCORES = ("recall", "precision", "r2")
+NOISY = ("hierarchical", 30, 10)  # where a ridge regression is needed as well
 DECODED = [  # players, b, spectrum, terms, SNR in dB
     (*size, *spectrum)
     for *size, flat, other in ((131, 4, 16, 30), (131, 6, 60, 60), (1000, 8, 200, 60))
     for spectrum in (("flat", flat, None), ("hierarchical", other, 20))
-]
+] + [(131, b, *NOISY) for b in (4, 6)]
 CALLS = {
     "import numpy": "import numpy",
     "import spex": "import spex",
