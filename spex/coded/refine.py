@@ -29,6 +29,7 @@ from spex.spectrum import Support
 
 DECAYS = (0.03, 0.1, 0.3, 0.6)
 NOISES = (0.03, 0.1, 0.5, 1.0, 2.0)  # as a part of the values' variance
+REFIT_NOISES = (0.01, 0.1, 0.5)  # of the largest terms alone
 FEW_NOISES = (0.03, 0.5)  # where a fit takes long
 USUAL_DECAY, USUAL_NOISE = 0.1, 1.0  # best on average where there are few ablations
 RELUCTANCE = 1.0  # to leave these, in nats for each factor of e
@@ -39,6 +40,7 @@ LITTLE = 0.02  # of the variance: not looked for beyond the discoveries
 NOTICED = 0.01  # of the variance: less is not worth terms that are no discoveries
 MOST_SUBSETS = 6000  # candidates beyond which no subsets of discoveries are added
 SLIGHT = 0.003  # of the variance: less is not worth more terms
+ROWS = 3  # for each term that is kept
 SIZES = (50, 100, 200, 400, 800)
 
 
@@ -132,13 +134,27 @@ def refine(
     variance = data.values[data.held_out].var(axis=0).mean()
     if sparse.error <= LITTLE * variance:
         return sparse
-    ridge, noise = _averaged_ridge(data, discoveries, max_order)
-    dense = ridge.refined(f"ridge on {len(ridge.coefficients)} terms")
-    sizes = [size for size in SIZES if size < len(ridge.coefficients)]
-    models = [*(ridge.sparsified(size, noise) for size in sizes), dense]
+    models = _ridges(_averaged_ridge(data, discoveries, max_order))
     least = min(model.error for model in models) + SLIGHT * variance
     chosen = next(model for model in models if model.error <= least)
     return chosen if sparse.error - chosen.error > NOTICED * variance else sparse
+
+
+def _ridges(ridge: _Fit) -> list[Refined]:
+    """Of each number of terms, fewest first, refitted with the noise that suits one."""
+    dense = ridge.refined(f"ridge on {len(ridge.coefficients)} terms")
+    most = min(len(ridge.coefficients) - 1, len(ridge.normal.data.values) // ROWS)
+    sizes = [size for size in SIZES if size <= most]
+    if not sizes:  # few rows do not tell which terms to keep
+        return [dense]
+    middle = sizes[len(sizes) // 2]
+    tried = {noise: ridge.sparsified(middle, noise) for noise in REFIT_NOISES}
+    noise = min(tried, key=lambda noise: tried[noise].error)
+    sparse = [
+        tried[noise] if size == middle else ridge.sparsified(size, noise)
+        for size in sizes
+    ]
+    return [*sparse, dense]
 
 
 def _refined(
@@ -151,8 +167,8 @@ def _refined(
 
 def _averaged_ridge(
     data: Data, discoveries: dict[Support, NDArray[np.float64]], max_order: int
-) -> tuple[_Fit, float]:
-    """Ridges on all candidates, averaged, and the noise of the weightiest.
+) -> _Fit:
+    """Ridges on all candidates, averaged.
 
     Few ablations tell little about decay and noise, so that the best on them is often
     far from the best there is; an average, drawn towards what is usual, is never.
@@ -169,15 +185,14 @@ def _averaged_ridge(
         _Fit.of(normal, _prior(normal.supports, decay) + boost, noise)
         for decay, noise in weights
     ]
-    (_, noise), _ = max(weights.items(), key=lambda item: item[1])
-    return _Fit.average(fits, np.array(list(weights.values()))), noise
+    return _Fit.average(fits, np.array(list(weights.values())))
 
 
-def _best_of_few(normal: Normal, boost: Table) -> tuple[_Fit, float]:
-    """Where each fit takes long: the better of two, and its noise."""
+def _best_of_few(normal: Normal, boost: Table) -> _Fit:
+    """Where each fit takes long: the better of two."""
     prior = _prior(normal.supports, USUAL_DECAY) + boost
-    fits = [(_Fit.of(normal, prior, noise), noise) for noise in FEW_NOISES]
-    return min(fits, key=lambda fit: fit[0].refined("").error)
+    fits = [_Fit.of(normal, prior, noise) for noise in FEW_NOISES]
+    return min(fits, key=lambda fit: fit.refined("").error)
 
 
 def _held_out_errors(normal: Normal, boost: Table) -> dict[tuple[float, float], float]:
