@@ -378,6 +378,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
             for method in METHODS:
                 cell = {"b": b, "spectrum": spectrum, "method": method}
                 points = [r for r in rows if name in r and cell.items() <= r.items()]
+                if not points:
+                    continue
                 mean, low, high = np.reshape([r[name] for r in points], (-1, 3)).T
                 bars, snr = (mean - low, high - mean), [r["snr"] for r in points]
                 panel.errorbar(snr, mean, bars, capsize=2, label=method)
