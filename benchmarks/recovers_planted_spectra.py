@@ -361,7 +361,10 @@ def provenance(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "versions": {name: version(name) for name in PACKAGES},
         "machine": f"{os.cpu_count()} cores, one used; Python {python_version()}",
-        "options": {name: str(value) for name, value in vars(options).items()},
+        "options": {
+            name: value.name if isinstance(value, Path) else str(value)
+            for name, value in vars(options).items()
+        },
     }
 
 
