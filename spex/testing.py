@@ -29,6 +29,26 @@ def planted(num_players: int, seed: int = 0) -> SparseFourier:
     return SparseFourier.from_dict(num_players, terms)
 
 
+def random_supports(
+    num_players: int, count: int, seed: int, max_order: int = 5
+) -> list[Support]:
+    """Distinct supports, their orders uniform from 1 to `max_order`."""
+    rng = np.random.default_rng(seed)
+    found: set[Support] = set()
+    while len(found) < count:
+        size = rng.integers(1, max_order + 1)
+        found.add(tuple(sorted(rng.choice(num_players, size, replace=False).tolist())))
+    return sorted(found)
+
+
+def random_spectrum(num_players: int, num_terms: int, seed: int) -> SparseFourier:
+    """A spectrum of random supports, its coefficients between 0.5 and 2 in size."""
+    rng = np.random.default_rng(seed)
+    supports = random_supports(num_players, num_terms, seed)
+    table = rng.choice([-1.0, 1.0], num_terms) * rng.uniform(0.5, 2.0, num_terms)
+    return SparseFourier.from_terms(num_players, supports, table[:, None])
+
+
 class MethodContract:
     """Laws of `spex.Method`."""
 

@@ -102,6 +102,7 @@ class _Search:
         self.is_decoded = np.zeros(num_bins, dtype=bool)
         self.is_listed = np.zeros(num_bins, dtype=bool)
         self.is_joint = np.zeros(num_bins, dtype=bool)
+        self.weights = bins.weights[bins.group_of]
         samples = bins.table.shape[1] * len(bins.weights)
         self.certain = least_explained(code.num_players, code.t, samples)
         self.joint_parts = list(JOINT_PARTS)  # that are still to be tried
@@ -288,10 +289,9 @@ class _Search:
 
         Bins of a larger group average more masks, and hold so much less noise.
         """
-        weights = self.bins.weights[self.bins.group_of]
-        left = self.energy * (1 - self.purity) * weights
+        left = self.energy * (1 - self.purity) * self.weights
         place = int(QUIET_PART * (len(left) - 1))
-        return np.asarray(np.partition(left, place)[place] / weights)
+        return np.asarray(np.partition(left, place)[place] / self.weights)
 
     def _spread(self) -> float:
         """Relative spread of the energy of noise, 3 standard deviations."""

@@ -83,10 +83,8 @@ class Spex:
         shift, scale = values.mean(axis=0), values.std(axis=0)
         rounding = ROUNDING * np.abs(values).max(axis=0)
         constant = (scale <= rounding) | (np.ptp(values, axis=0) == 0)  # have no vote
-        scale, rounding = (
-            np.where(constant, 1.0, scale),
-            np.where(constant, 0, rounding),
-        )
+        scale = np.where(constant, 1.0, scale)
+        rounding = np.where(constant, 0.0, rounding)
         scaled = np.where(constant, 0.0, (values - shift) / scale)
         bins = Bins.of(plan, scaled)
         empty = float(((rounding / scale) ** 2).sum()) * bins.table.shape[1]

@@ -46,6 +46,13 @@ def moments(bins: Bins, players: Players) -> Table:
     return np.einsum("c,wck->wk", bins.weights, found)
 
 
+def strongest_players(bins: Bins) -> list[int]:
+    """Players by the size of their order-1 coefficients, strongest first."""
+    players = np.arange(bins.plan.masks.shape[1])[:, None]
+    linear = moments(bins, players)
+    return np.argsort(-(linear**2).sum(axis=1), kind="stable").tolist()
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
     """Values of a plan's masks, centred and scaled; rows left out in turn.
@@ -225,11 +232,10 @@ class Normal:
 
 def _product(design: Signs, values: Table) -> Table:
     """design^T values in double precision, without a copy of the design in it."""
-    parts = range(0, len(design), CHUNK_ROWS)
-    rows = [slice(start, start + CHUNK_ROWS) for start in parts]
     total = np.zeros((design.shape[1], values.shape[1]))
-    for part in rows:
-        total += design[part].T @ values[part]
+    for start in range(0, len(design), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        total += design[rows].T @ values[rows]
     return total
 
 

@@ -18,7 +18,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from spex.coded.bins import Bins, Players, as_players, as_supports
 from spex.coded.decode import LIKELY, LIST_WORDS, POSSIBLE, decode
-from spex.coded.normal import gram, moments
+from spex.coded.normal import gram, moments, strongest_players
 from spex.coded.shapes import MOST_TERMS
 from spex.coded.significance import LISTED, discoveries, p_values
 from spex.spectrum import Support
@@ -39,14 +39,12 @@ class Pursued:
     Attributes:
         supports: discoveries.
         num_decoded: supports that decoding took, discoveries or not.
-        left: energy that the discoveries leave, as a part of the variance, (k,).
         is_exact: nothing is left but rounding.
     """
 
     supports: list[Support]
     coefficients: NDArray[np.float64]
     num_decoded: int
-    left: NDArray[np.float64]
     is_exact: bool
 
 
@@ -139,12 +137,9 @@ class _Pursuit:
         self._fit()
 
     def result(self) -> Pursued:
-        """What was found, and the energy it leaves."""
-        before = (self.bins.table**2).sum(axis=(0, 1))
-        after = (self.left.table**2).sum(axis=(0, 1))
-        left = np.divide(after, before, out=np.zeros_like(after), where=before > 0)
+        """What was found."""
         return Pursued(
-            self.supports, self.coefficients, self.num_decoded, left, self.is_exact
+            self.supports, self.coefficients, self.num_decoded, self.is_exact
         )
 
     def _add(
@@ -188,7 +183,7 @@ class _Pursuit:
     @cached_property
     def _low(self) -> Players:
         """Supports of low order: all singles, then those of the strongest players."""
-        pool = self._strongest()
+        pool = strongest_players(self.bins)
         width, room = min(self.max_order, self.num_players), SCREENED
         listed = []
         for order in range(1, width + 1):
@@ -212,9 +207,3 @@ class _Pursuit:
             if player not in support
         }
         return as_players(sorted(listed), self.num_players, self._low.shape[1])
-
-    def _strongest(self) -> list[int]:
-        """Players by the size of their order-1 coefficients, strongest first."""
-        players = np.arange(self.num_players)[:, None]
-        linear = moments(self.bins, players)
-        return np.argsort(-(linear**2).sum(axis=1), kind="stable").tolist()

@@ -1,4 +1,4 @@
-"""Regression on what was found and on low orders, chosen on held-out uniform masks.
+"""Regression on what was found and on low orders, chosen on held-out masks.
 
 The discoveries alone miss what is real but too small to be told from noise one by one;
 a plain linear fit may then do better. So there are two kinds of candidates:
@@ -24,7 +24,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from spex.coded.normal import MAX_DENSE, Data, Normal, Table, moments
+from spex.coded.normal import MAX_DENSE, Data, Normal, Table, strongest_players
 from spex.spectrum import Support
 
 DECAYS = (0.03, 0.1, 0.3, 0.6)
@@ -252,7 +252,7 @@ def _candidates(
             if len(chosen) < MOST_SUBSETS:
                 chosen.update(dict.fromkeys(combinations(support, size)))
     chosen.update(dict.fromkeys((i,) for i in range(num_players)))
-    strongest = _strongest_players(data)
+    strongest = strongest_players(data.bins)
     for order in range(2, max_order + 1):
         free = room - len(chosen)
         pool = max(
@@ -262,10 +262,3 @@ def _candidates(
             break
         chosen.update(dict.fromkeys(combinations(sorted(strongest[:pool]), order)))
     return list(chosen)
-
-
-def _strongest_players(data: Data) -> list[int]:
-    """Players by the size of their order-1 coefficients, strongest first."""
-    players = np.arange(data.plan.masks.shape[1])[:, None]
-    linear = moments(data.bins, players)
-    return np.argsort(-(linear**2).sum(axis=1), kind="stable").tolist()

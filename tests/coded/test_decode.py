@@ -12,22 +12,13 @@ from spex.coded.design import CodedPlan, coded_plan
 from spex.coded.pursuit import pursue
 from spex.coded.significance import JOINT
 from spex.spectrum import Support
+from spex.testing import random_supports
 
 ROUNDING = 1e-24  # energy of a bin
 
 
 def plan_of(num_players: int, budget: int, seed: int = 0) -> CodedPlan:
     return coded_plan(num_players, 5, budget, np.random.default_rng(seed))
-
-
-def random_supports(num_players: int, count: int, seed: int) -> list[Support]:
-    """Distinct supports of orders 1 to 5."""
-    rng = np.random.default_rng(seed)
-    found: set[Support] = set()
-    while len(found) < count:
-        size = rng.integers(1, 6)
-        found.add(tuple(sorted(rng.choice(num_players, size, replace=False).tolist())))
-    return sorted(found)
 
 
 def spectrum_of(

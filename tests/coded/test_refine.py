@@ -13,6 +13,7 @@ from spex.coded.normal import Data, Normal, gram, moments
 from spex.coded.refine import refine
 from spex.regression import folds
 from spex.spectrum import Support, characters
+from spex.testing import random_supports
 
 CASES = [(14, 400, 1), (40, 250, 2), (60, 600, 1), (131, 400, 3)]
 
@@ -25,14 +26,9 @@ def multiplicity(plan: CodedPlan) -> np.ndarray:
     return np.maximum(times, 1)
 
 
-def random_supports(num_players: int, count: int, seed: int) -> list[Support]:
+def some_supports(num_players: int, count: int, seed: int) -> list[Support]:
     """The empty one, and distinct ones of orders 1 to 4."""
-    rng = np.random.default_rng(seed)
-    found: set[Support] = set()
-    while len(found) < count:
-        size = rng.integers(1, 5)
-        found.add(tuple(sorted(rng.choice(num_players, size, replace=False).tolist())))
-    return [(), *sorted(found)]
+    return [(), *random_supports(num_players, count, seed, max_order=4)]
 
 
 def data_of(num_players: int, budget: int, num_outputs: int, seed: int = 0) -> Data:
@@ -40,7 +36,7 @@ def data_of(num_players: int, budget: int, num_outputs: int, seed: int = 0) -> D
     rng = np.random.default_rng(seed)
     plan = coded_plan(num_players, 5, budget, rng)
     values = rng.normal(size=(len(plan.masks), num_outputs))
-    supports = random_supports(num_players, 8, seed)
+    supports = some_supports(num_players, 8, seed)
     values += characters(plan.masks, supports) @ rng.normal(size=(9, num_outputs))
     values = (values - values.mean(axis=0)) / values.std(axis=0)
     some = np.union1d(plan.uniform, np.arange(len(plan.masks))[::3])
@@ -72,7 +68,7 @@ def test_products_of_characters_over_coded_masks_are_what_they_are(
     num_players: int, budget: int, num_outputs: int
 ) -> None:
     data = data_of(num_players, budget, num_outputs)
-    supports = random_supports(num_players, 60, 1)
+    supports = some_supports(num_players, 60, 1)
     players = as_players(supports, num_players)
     rows = np.concatenate([group.rows.ravel() for group in data.plan.groups])
     design = characters(data.plan.masks[rows], supports).astype(float)
@@ -87,7 +83,7 @@ def test_fits_on_all_rows_and_without_each_part_are_ridge_regressions(
     num_players: int, budget: int, num_outputs: int, noise: float
 ) -> None:
     data = data_of(num_players, budget, num_outputs)
-    supports = random_supports(num_players, 60, 2)
+    supports = some_supports(num_players, 60, 2)
     prior = priors(supports, 2)
     whole, without = Normal(data, supports).fit(prior, noise)
     assert np.allclose(whole, by_hand(data, supports, prior, noise), atol=1e-6)
@@ -103,7 +99,7 @@ def test_the_held_out_error_is_that_of_fits_without_each_part(
 ) -> None:
     """Worked out without these fits, and in single precision."""
     data = data_of(num_players, budget, num_outputs)
-    supports = random_supports(num_players, 60, 2)
+    supports = some_supports(num_players, 60, 2)
     prior = priors(supports, 2)
     errors = []
     for number, rows in enumerate(data.parts):
@@ -121,7 +117,7 @@ def test_more_terms_than_rows_are_fitted_as_well(
     num_players: int, budget: int, num_outputs: int
 ) -> None:
     data = data_of(num_players, budget, num_outputs)
-    supports = random_supports(num_players, budget + 100, 3)
+    supports = some_supports(num_players, budget + 100, 3)
     prior = priors(supports, 3)
     whole, without = Normal(data, supports).fit(prior, 0.5)
     assert np.allclose(whole, by_hand(data, supports, prior, 0.5), atol=1e-5)
@@ -139,7 +135,7 @@ def test_the_iterative_fit_is_the_direct_one_without_all_parts_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = data_of(num_players, budget, num_outputs)
-    supports = random_supports(num_players, 60, 4)
+    supports = some_supports(num_players, 60, 4)
     prior = priors(supports, 4)
     whole, _ = Normal(data, supports).fit(prior, noise)
     monkeypatch.setattr(normal, "MAX_DENSE", 10)
@@ -157,7 +153,7 @@ def test_a_fit_of_some_terms_is_a_ridge_regression_on_them_alone(
     is_fitted_before: bool, part: int | None
 ) -> None:
     data = data_of(40, 300, 2)
-    supports = random_supports(40, 60, 5)
+    supports = some_supports(40, 60, 5)
     prior = priors(supports, 5)
     every = Normal(data, supports)
     if is_fitted_before:
@@ -173,7 +169,7 @@ def sparse_data(num_players: int, budget: int, seed: int) -> tuple[Data, SparseF
     """Ten terms of unit size, and noise that is as large as one of them."""
     rng = np.random.default_rng(seed)
     plan = coded_plan(num_players, 5, budget, rng)
-    supports = random_supports(num_players, 10, seed)[1:]
+    supports = some_supports(num_players, 10, seed)[1:]
     truth = SparseFourier.from_terms(num_players, supports, np.ones((10, 1)))
     values = truth(plan.masks) + rng.normal(size=(len(plan.masks), 1))
     parts = folds(plan.uniform, 5, rng)

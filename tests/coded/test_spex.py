@@ -9,7 +9,7 @@ from spex import Explanation, SparseFourier, Status, explain
 from spex.coded import Spex
 from spex.masks import uniform_masks
 from spex.spectrum import Support
-from spex.testing import MethodContract
+from spex.testing import MethodContract, random_spectrum
 
 
 class TestSpex(MethodContract):
@@ -29,17 +29,6 @@ class Noisy:
 
     def __call__(self, masks: np.ndarray) -> np.ndarray:
         return self.truth(masks)[:, 0] + self.scale * np.sin(masks @ self.wave)
-
-
-def random_spectrum(num_players: int, num_terms: int, seed: int) -> SparseFourier:
-    """Distinct supports of orders 1 to 5, coefficients between 0.5 and 2."""
-    rng = np.random.default_rng(seed)
-    found: set[Support] = set()
-    while len(found) < num_terms:
-        size = rng.integers(1, 6)
-        found.add(tuple(sorted(rng.choice(num_players, size, replace=False).tolist())))
-    table = rng.choice([-1.0, 1.0], num_terms) * rng.uniform(0.5, 2.0, num_terms)
-    return SparseFourier.from_terms(num_players, sorted(found), table[:, None])
 
 
 def mostly_linear(num_players: int, seed: int) -> SparseFourier:
