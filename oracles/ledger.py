@@ -126,6 +126,21 @@ class Ledger:
             if key in known
         }
 
+    def masks(self, fingerprint: str, num_players: int) -> Masks:
+        """All masks whose values are known, in the order of their bits: (m, n).
+
+        Raises:
+            LedgerError: the file is corrupt.
+        """
+        with self._explaining_errors():
+            query = "SELECT mask FROM ablations JOIN oracles ON id = oracle"
+            query += " WHERE fingerprint = ? AND num_players = ? ORDER BY mask"
+            rows = self._db.execute(query, (fingerprint, num_players)).fetchall()
+        width = (num_players + 7) // 8
+        packed = np.frombuffer(b"".join(row[0] for row in rows), dtype=np.uint8)
+        bits = np.unpackbits(packed.reshape(-1, width), axis=1, count=num_players)
+        return bits.astype(bool)
+
     def _decoded(self, value: bytes, num_outputs: int) -> np.ndarray:
         is_whole = len(value) == 8 * num_outputs
         numbers = np.frombuffer(value if is_whole else b"", dtype="<f8")

@@ -6,7 +6,7 @@ transform of a table gives the coefficients of all subsets of P at once (the rec
 of Gorji et al. 2024 and of Butler et al. 2025, Alg. 1, level by level for all trees).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,18 +21,21 @@ from spex.spectrum import Support
 MAX_DEPTH = 8
 """Deepest tree the transform reads: a leaf of depth d has 2^d coefficients."""
 
-THREADED_ENTRIES = 1_000_000
-"""Below this many masks x players one thread is faster than waiting for others."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Boosting:
     """Settings of the boosted trees.
 
+    Few leaves, grown where they help most, beat deep trees on few masks; the leaves'
+    shrinkage falls as masks become more.
+
     Attributes:
         num_trees: trees in one fit.
         learning_rate: shrinkage of each tree.
         max_depth: largest interaction a tree can hold.
+        num_leaves: most leaves of a tree.
+        shrinkage, few_shrinkage: the L2 penalty of a leaf is the first, plus the
+            second divided by the number of masks.
         row_fraction, column_fraction: sampled anew for every tree.
         min_rows_per_leaf: smallest leaf.
     """
@@ -40,17 +43,21 @@ class Boosting:
     num_trees: int = 500
     learning_rate: float = 0.05
     max_depth: int = 5
+    num_leaves: int = 8
+    shrinkage: float = 2.0
+    few_shrinkage: float = 300.0
     row_fraction: float = 0.8
-    column_fraction: float = 0.7
-    min_rows_per_leaf: int = 4
+    column_fraction: float = 0.8
+    min_rows_per_leaf: int = 2
 
-    def parameters(self, seed: int) -> Mapping[str, Any]:
-        """The same in LightGBM's words, but for the number of threads."""
+    def parameters(self, seed: int, num_rows: int) -> dict[str, Any]:
+        """The same in LightGBM's words, for so many masks."""
         return {
             "objective": "regression",
             "learning_rate": self.learning_rate,
             "max_depth": self.max_depth,
-            "num_leaves": 2**self.max_depth,
+            "num_leaves": min(self.num_leaves, 2**self.max_depth),
+            "lambda_l2": self.shrinkage + self.few_shrinkage / num_rows,
             "bagging_fraction": self.row_fraction,
             "bagging_freq": 1,
             "feature_fraction": self.column_fraction,
@@ -60,19 +67,25 @@ class Boosting:
             "min_data_in_bin": 1,
             "feature_pre_filter": False,
             "seed": seed,
+            "num_threads": 1,  # folds run side by side
             "deterministic": True,
             "force_row_wise": True,
             "verbose": -1,
         }
 
 
+def tree_data(masks: Masks, settings: Boosting) -> lgb.Dataset:
+    """Masks (m, n) in the library's form, to be used for any rows and values."""
+    parameters = settings.parameters(0, len(masks))
+    return lgb.Dataset(masks.astype(np.float32), params=parameters).construct()
+
+
 def fit_trees(
-    masks: Masks, values: NDArray[np.float64], settings: Boosting, seed: int
+    data: lgb.Dataset, values: NDArray[np.float64], settings: Boosting, seed: int
 ) -> lgb.Booster:
-    """Boosted trees for one output: masks (m, n), values (m,)."""
-    data = lgb.Dataset(masks.astype(np.float32), values, free_raw_data=True)
-    threads = 1 if masks.size < THREADED_ENTRIES else 0  # 0: all cores
-    parameters = {**settings.parameters(seed), "num_threads": threads}
+    """Boosted trees for one output: values (m,) of the masks in `data`."""
+    data.set_label(values)
+    parameters = settings.parameters(seed, len(values))
     return lgb.train(parameters, data, num_boost_round=settings.num_trees)
 
 
@@ -133,11 +146,13 @@ class Terms:
     """Coefficients of many supports as arrays.
 
     Attributes:
+        num_players: n.
         keys: shape (terms,), a 64-bit hash of each support, increasing.
         members: shape (terms, depth), players of each support, padded with -1.
         coefficients: shape (terms,).
     """
 
+    num_players: int
     keys: NDArray[np.uint64]
     members: NDArray[np.int64]
     coefficients: NDArray[np.float64]
@@ -153,6 +168,16 @@ class Terms:
             tuple(sorted(p for p in row if p >= 0)): value
             for row, value in zip(members, values, strict=True)
         }
+
+    def of(self, supports: Iterable[Support]) -> NDArray[np.float64]:
+        """Coefficients of these supports, 0 where there is none."""
+        hashes = _player_hashes(self.num_players)
+        keys = np.array(
+            [hashes[list(support)].sum(dtype=np.uint64) for support in supports],
+            dtype=np.uint64,
+        )
+        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where(self.keys[places] == keys, self.coefficients[places], 0.0)
 
 
 def forest_terms(forest: Forest, num_players: int) -> Terms:
@@ -171,13 +196,17 @@ def forest_terms(forest: Forest, num_players: int) -> Terms:
         members.append(_padded(np.where(inside[:, None], sets, -1), MAX_DEPTH))
         coefficients.append((walsh_hadamard(tables) / 2**depth).ravel())
     return _merge(
-        np.concatenate(keys), np.concatenate(members), np.concatenate(coefficients)
+        num_players,
+        np.concatenate(keys),
+        np.concatenate(members),
+        np.concatenate(coefficients),
     )
 
 
 def mean_terms(parts: list[Terms]) -> Terms:
     """The mean of several spectra, such as those of bagged forests."""
     merged = _merge(
+        parts[0].num_players,
         np.concatenate([part.keys for part in parts]),
         np.concatenate([part.members for part in parts]),
         np.concatenate([part.coefficients for part in parts]),
@@ -219,6 +248,7 @@ def _padded(members: NDArray[np.int64], width: int) -> NDArray[np.int64]:
 
 
 def _merge(
+    num_players: int,
     keys: NDArray[np.uint64],
     members: NDArray[np.int64],
     coefficients: NDArray[np.float64],
@@ -226,7 +256,7 @@ def _merge(
     unique, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     sums = np.zeros(len(unique))
     np.add.at(sums, inverse, coefficients)
-    return Terms(unique, members[first], sums)
+    return Terms(num_players, unique, members[first], sums)
 
 
 def _leaf_paths(

@@ -124,6 +124,12 @@ def _add_recovery(parser: argparse.ArgumentParser) -> None:
         "--budget", type=int, help="most ablations to run (default: 4 n log2 n)"
     )
     recovery.add_argument(
+        "--target-r2",
+        type=float,
+        help="stop once the faithfulness interval lies above this, or more ablations "
+        "no longer help",
+    )
+    recovery.add_argument(
         "--max-order", type=int, help="largest interaction (default 5)"
     )
     recovery.add_argument("--seed", type=int, help="of masks and recovery (default 0)")
@@ -222,6 +228,7 @@ def _explain(options: argparse.Namespace) -> int:
                 max_order=options.max_order,
                 ledger=ledger,
                 earlier=earlier,
+                target_r2=options.target_r2,
                 progress=progress,
             )
     return _show(explanation, options)

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
@@ -20,13 +21,15 @@ from oracles import (
     Masks,
     Oracle,
     Progress,
+    distinct_masks,
     run,
 )
+from spex.anytime import ANYTIME, Stages
 from spex.errors import BudgetError, MethodError
 from spex.explanation import Explanation, Provenance
 from spex.faithfulness import estimate_faithfulness, exact_faithfulness
-from spex.method import Method, Plan, Recovery
-from spex.registry import choose, continued, default_budget
+from spex.method import Extensible, Method, Plan, Recovery
+from spex.registry import Choice, choose, continued, default_budget
 
 
 def explain(
@@ -39,6 +42,7 @@ def explain(
     max_order: int | None = None,
     ledger: str | Path | Ledger | None = None,
     earlier: Explanation | None = None,
+    target_r2: float | None = None,
     progress: Progress | None = None,
 ) -> Explanation:
     """Find which players act together to make the oracle say what it says.
@@ -61,13 +65,19 @@ def explain(
             method's masks are nested in the budget, only the difference is paid for
             (another method, seed or max_order has other masks). Callables without a
             fingerprint are told apart by name and players only.
+        target_r2: stop as soon as the whole interval of the faithfulness lies above
+            it, or more ablations no longer help; "auto" is then proxyspex. By default
+            the whole budget is spent.
         progress: called as progress(done, total) after every batch.
+
+    Ablations that a ledger or `earlier` holds beyond those planned are learned from,
+    too, by methods that can (proxyspex), and not counted as spent.
 
     Raises:
         InputError: a callable without `players`, `players` with an oracle, or an
             `earlier` of another oracle, or one whose ablations are nowhere.
         BudgetError: the budget is below what the method can use.
-        MethodError: no such method, or a negative seed.
+        MethodError: no such method, a negative seed, or a target that is no R^2.
         InterruptedRun: Ctrl-C; it says what was kept.
         OracleError: the oracle or the ledger failed; see `oracles.errors`.
 
@@ -83,38 +93,87 @@ def explain(
         method = continued(method, earlier.provenance.method)
     budget = _checked_budget(_first(budget, _default_budget(num_players, earlier)))
     seed, max_order = _settings(seed, max_order, earlier)
-    choice = choose(method, num_players, budget, max_order)
-    planning, recovering = np.random.default_rng(seed).spawn(2)
-    plan = choice.method.plan(num_players, budget, planning)
-    _check_plan(plan, budget)
+    if target_r2 is not None and method == "auto":
+        method = ANYTIME
+    smallest = choose(method, num_players, budget, max_order).method.min_budget
     with _opened(ledger) as book:
         known = None if earlier is None else earlier.ablations
-        done = run(oracle, plan.masks, ledger=book, earlier=known, progress=progress)
-    started = time.perf_counter()
-    try:
-        recovery = choice.method.recover(plan, done.values, recovering)
-    except KeyboardInterrupt:
-        path = None if book is None else book.path
-        raise InterruptedRun(done.spent, done.spent, path) from None
-    return _explanation(
-        oracle,
-        plan,
-        done.values,
-        recovery,
-        Provenance(
+        before = _known_masks(oracle, book, known)
+        job = _Job(oracle, seed, max_order, book, before, progress)
+        stages = Stages(target_r2, budget, smallest(num_players))
+        while True:
+            choice = choose(method, num_players, stages.current, max_order)
+            found = job.explained(choice, stages.current, known)
+            stages.note(found.faithfulness)
+            if stages.is_over:
+                return stages.explained(found)
+            known = found.ablations
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What is the same for every budget."""
+
+    oracle: Oracle
+    seed: int
+    max_order: int
+    book: Ledger | None
+    before: Masks  # whose values were known before
+    progress: Progress | None
+
+    def explained(
+        self, choice: Choice, budget: int, known: Ablations | None
+    ) -> Explanation:
+        """Plan, ablate, recover."""
+        planning, recovering = np.random.default_rng(self.seed).spawn(2)
+        plan = choice.method.plan(len(self.oracle.players), budget, planning)
+        spent = _checked_cost(plan, budget)
+        if isinstance(choice.method, Extensible):
+            more = _without(self.before, plan.masks)
+            plan = choice.method.extended(plan, more)
+        done = run(
+            self.oracle,
+            plan.masks,
+            ledger=self.book,
+            earlier=known,
+            progress=self.progress,
+        )
+        started = time.perf_counter()
+        try:
+            recovery = choice.method.recover(plan, done.values, recovering)
+        except KeyboardInterrupt:
+            path = None if self.book is None else self.book.path
+            raise InterruptedRun(done.spent, done.spent, path) from None
+        made = Provenance(
             method=choice.name,
             reason=f"{choice.reason}; {recovery.reason}",
             budget=budget,
-            spent=done.spent,
+            spent=spent,
             paid=done.paid,
-            seed=seed,
-            max_order=max_order,
+            seed=self.seed,
+            max_order=self.max_order,
             ablation_seconds=done.seconds,
             recovery_seconds=time.perf_counter() - started,
-            subject=dict(oracle.description),
+            subject=dict(self.oracle.description),
             versions={name: version(name) for name in ("spex-explain", "numpy")},
-        ),
-    )
+        )
+        return _explanation(self.oracle, plan, done.values, recovery, made)
+
+
+def _known_masks(oracle: Oracle, book: Ledger | None, known: Ablations | None) -> Masks:
+    """Masks whose values were known before this call, (m, n)."""
+    found = [np.zeros((0, len(oracle.players)), dtype=bool)]
+    if book is not None and oracle.fingerprint:
+        found.append(book.masks(oracle.fingerprint, len(oracle.players)))
+    if known is not None:
+        found.append(known.masks)
+    return np.concatenate(found)
+
+
+def _without(masks: Masks, others: Masks) -> Masks:
+    """The distinct masks that are not among the others."""
+    first, _ = distinct_masks(np.concatenate([others, masks]))
+    return masks[first[first >= len(others)] - len(others)]
 
 
 def as_oracle(
@@ -197,13 +256,15 @@ def _checked_budget(budget: int) -> int:
     return int(budget)
 
 
-def _check_plan(plan: Plan, budget: int) -> None:
-    distinct = len(np.unique(np.packbits(plan.masks, axis=1), axis=0))
+def _checked_cost(plan: Plan, budget: int) -> int:
+    """How many distinct ablations the plan takes."""
+    distinct = len(distinct_masks(plan.masks)[0])
     if distinct > budget:
         raise MethodError(
             f"the method planned {distinct} distinct ablations for a budget of "
             f"{budget}; nothing was run."
         )
+    return distinct
 
 
 def _opened(ledger: str | Path | Ledger | None) -> Any:
@@ -226,6 +287,9 @@ def _explanation(
         faithfulness = estimate_faithfulness(measured, recovery.held_out_predictions)
     else:
         faithfulness = exact_faithfulness(num_outputs)
+    full = None
+    if recovery.full_predictions is not None:
+        full = estimate_faithfulness(measured, recovery.full_predictions)
     return Explanation(
         players=tuple(oracle.players),
         outputs=outputs,
@@ -235,5 +299,8 @@ def _explanation(
         intact=values[int(np.argmax(plan.masks.sum(axis=1)))],
         provenance=provenance,
         discoveries=recovery.discoveries,
+        full=recovery.full,
+        full_faithfulness=full,
+        noise_floor=recovery.noise_floor,
         ablations=Ablations(plan.masks, values, oracle.fingerprint),
     )

@@ -1,7 +1,7 @@
 """The explanation: a recovered spectrum with names, intervals and provenance."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -107,6 +107,12 @@ class Explanation:
         discoveries: supports that stand out on their own, tested with the false
             discovery rate controlled (SPEX: at 10 %); the others only help to predict.
             None if the method tests none, or nothing is estimated.
+        full: the surrogate that the spectrum is the largest terms of, masks (m, n) to
+            values (m, k); None if the spectrum is all there is, or was read from a
+            file.
+        full_faithfulness: of that; the difference is what leaving out terms cost.
+        noise_floor: variance of a single value of a stochastic oracle, (k,), told by
+            repeated masks; None if there were none.
         ablations: what was paid for; None in one that was read from a file.
     """
 
@@ -118,6 +124,9 @@ class Explanation:
     intact: NDArray[np.float64]
     provenance: Provenance
     discoveries: frozenset[Support] | None = None
+    full: Callable[[Masks], NDArray[np.float64]] | None = None
+    full_faithfulness: Faithfulness | None = None
+    noise_floor: NDArray[np.float64] | None = None
     ablations: Ablations | None = None
 
     @property
@@ -133,6 +142,16 @@ class Explanation:
         if self.faithfulness >= FAITHFUL_R2:
             return Status.FAITHFUL
         return Status.PARTIAL if self.faithfulness >= POOR_R2 else Status.POOR
+
+    @property
+    def hierarchy(self) -> float:
+        """How far interactions come with what they are made of, from 0 to 1.
+
+        For each term of two or more players, the share of the sets with one player
+        less that are terms, too; the mean over these terms (the direct subset rate of
+        Butler et al. 2025, section 3, without single players). NaN if there are none.
+        """
+        return self.fourier.hierarchy()
 
     def predict(self, masks: Masks) -> NDArray[np.float64]:
         """Surrogate values: (m,) if there is one output, else (m, k).
@@ -257,12 +276,15 @@ class Explanation:
                 "standard_errors": self.standard_errors.tolist(),
                 "discoveries": self._discoveries_listed(),
             },
-            "faithfulness": {
-                "low": self.faithfulness.low,
-                "high": self.faithfulness.high,
-                "per_output": list(self.faithfulness.per_output),
-                "num_masks": self.faithfulness.num_masks,
-            },
+            "faithfulness": self.faithfulness.to_json(),
+            "full_faithfulness": (
+                None
+                if self.full_faithfulness is None
+                else self.full_faithfulness.to_json()
+            ),
+            "noise_floor": (
+                None if self.noise_floor is None else self.noise_floor.tolist()
+            ),
             "intact": self.intact.tolist(),
             "provenance": asdict(self.provenance),
         }
@@ -333,6 +355,7 @@ def load(path: str | Path) -> Explanation:
 
 def _from_json(data: Mapping[str, Any]) -> Explanation:
     fourier, fit = data["fourier"], data["faithfulness"]
+    full, noise = data.get("full_faithfulness"), data.get("noise_floor")
     _check_consistent(data)
     shape = (len(fourier["supports"]), len(data["outputs"]))
     spectrum = SparseFourier.from_terms(
@@ -345,9 +368,9 @@ def _from_json(data: Mapping[str, Any]) -> Explanation:
         outputs=tuple(data["outputs"]),
         fourier=spectrum,
         standard_errors=np.array(fourier["standard_errors"], float).reshape(shape),
-        faithfulness=Faithfulness(
-            fit["low"], fit["high"], tuple(fit["per_output"]), fit["num_masks"]
-        ),
+        faithfulness=Faithfulness.from_json(fit),
+        full_faithfulness=None if full is None else Faithfulness.from_json(full),
+        noise_floor=None if noise is None else np.array(noise, dtype=float),
         intact=np.array(data["intact"], dtype=float),
         provenance=Provenance(**data["provenance"]),
         discoveries=_discoveries(fourier, spectrum),

@@ -5,8 +5,10 @@
 over uniform random masks x that vhat was not fitted to.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +40,22 @@ class Faithfulness(float):
         self.low, self.high = low, high
         self.per_output, self.num_masks = per_output, num_masks
         return self
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-ready data; the inverse of `from_json`."""
+        return {
+            "low": self.low,
+            "high": self.high,
+            "per_output": list(self.per_output),
+            "num_masks": self.num_masks,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Faithfulness":
+        """From what `to_json` returned."""
+        return cls(
+            data["low"], data["high"], tuple(data["per_output"]), data["num_masks"]
+        )
 
     def __repr__(self) -> str:
         return f"Faithfulness({self:.3f}, low={self.low:.3f}, high={self.high:.3f})"

@@ -4,8 +4,9 @@ Both steps are pure; between them lie the ledger, the oracle and its workers, so
 resuming, distributing and replaying a run need nothing from the method.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,9 @@ class Recovery:
     held_out_predictions: NDArray[np.float64]
     reason: str
     discoveries: frozenset[Support] | None = None
+    full: Callable[[Masks], Values] | None = None
+    full_predictions: NDArray[np.float64] | None = None
+    noise_floor: NDArray[np.float64] | None = None
 
 
 PlanT = TypeVar("PlanT", bound=Plan)
@@ -53,7 +57,8 @@ class Method(Protocol, Generic[PlanT]):
     """A way to recover a spectrum from few ablations.
 
     Registered under a name in the entry-point group `spex.methods` it can be chosen by
-    that name; `factory(max_order=...)` makes one.
+    that name; `factory(max_order=...)` makes one. A method that can learn from masks of
+    any design has a fourth function, see `Extensible`.
     """
 
     def min_budget(self, num_players: int) -> int:
@@ -70,3 +75,11 @@ class Method(Protocol, Generic[PlanT]):
         self, plan: PlanT, values: Values, rng: np.random.Generator
     ) -> Recovery:
         """The spectrum from the values (m, k) of the plan's masks, row by row."""
+
+
+@runtime_checkable
+class Extensible(Protocol):
+    """A method that can make use of ablations known from before, whatever they are."""
+
+    def extended(self, plan: Any, known: Masks) -> Any:
+        """The plan with these masks (m, n), none of them in it, after its own."""

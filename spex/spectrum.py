@@ -9,7 +9,7 @@ player i raises v.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Self
 
 import numpy as np
@@ -124,6 +124,18 @@ class SparseFourier:
             terms,
             np.reshape([*terms.values()], (-1, self.num_outputs)),
         )
+
+    def hierarchy(self) -> float:
+        """Mean share of each interaction's sets with a player less that are terms, too.
+
+        Over terms of two or more players; NaN if there are none.
+        """
+        shares = [
+            np.mean([part in self.position for part in combinations(s, len(s) - 1)])
+            for s in self.supports
+            if len(s) > 1
+        ]
+        return float(np.mean(shares)) if shares else float("nan")
 
     def energy_by_order(self) -> NDArray[np.float64]:
         """Sum of F(S)^2 over the supports of each size: (max order + 1, k).

@@ -1,0 +1,335 @@
+"""Two proxies blended: boosted trees, and a Gaussian process that knows the trees.
+
+Trees learn sharp interactions of few players from few masks, a process smooth ones.
+Here the process's prior variance of a coefficient F(S) is
+
+    a k_S + (1 - a) T_S^2 / sum T^2
+
+with k_S from its product kernel and T_S the trees' coefficient: trees say where to
+look, and the process how much of it the values bear out. Shares a and noises are
+averaged, weighted by their errors on held-out masks, and the blend of process and trees
+is the one that errs least on them.
+
+All is done for each of several folds, on the rows outside it; a prediction for a row
+inside is held out in every respect. The blend is the mean of the folds' (bagging).
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import lightgbm as lgb
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from threadpoolctl import threadpool_limits
+
+from oracles import Masks
+from proxyspex.process import ProductKernel, learn_kernel, mean_kernel
+from proxyspex.trees import Terms, mean_terms
+from spex.spectrum import Support, characters
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+SHARES = (0.1, 0.3, 1.0)  # of the product kernel in the process's prior
+NOISES = (0.02, 0.1, 0.3)  # of the process, as a part of the values' variance
+MOST_LEARNING = 300  # rows the kernel is learned from
+MOST_ROWS = 2000  # of the process: its work grows with their cube
+MOST_TREE_TERMS = 400  # of which the process is told
+MOST_PROBABLE = 300  # supports looked at for each part of the kernel
+EVIDENCE = 1 / 8  # nats for each held-out row and factor of e in the error
+LIGHTEST = 0.02  # weight of a setting that counts
+USUAL_TRUST = 0.5
+OUTLYING = 6.0  # robust standard deviations from which a row is distrusted
+MAD = 1.4826  # standard deviations of a normal distribution for each MAD
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """The trees of one fold.
+
+    Attributes:
+        inside: rows held out.
+        rows: all others.
+        booster: fitted to them.
+        forest: its spectrum.
+        held_out: its predictions for the rows inside.
+    """
+
+    inside: Rows
+    rows: Rows
+    booster: lgb.Booster
+    forest: Terms
+    held_out: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Process:
+    """The process of one fold, its prior chosen.
+
+    Attributes:
+        kernel: the product kernel.
+        terms: the trees' largest terms, with their shares of the prior variance.
+        rows: it was fitted to.
+        weights: for each share of the kernel, what each row adds, (shares, rows).
+    """
+
+    kernel: ProductKernel
+    terms: dict[Support, float]
+    rows: Rows
+    weights: Array
+
+    def predict(self, seen: Masks, masks: Masks) -> Array:
+        """Posterior mean at masks (l, n); `seen` are the masks of `rows`."""
+        smooth = self.kernel(_signs(masks), _signs(seen))
+        told = _told(self.terms, masks, seen)
+        shares = np.array(SHARES)
+        return (
+            smooth @ (shares @ self.weights)
+            + told @ ((1 - shares) @ self.weights)
+            + self.weights.sum()
+        )
+
+    def coefficients(self, supports: list[Support], seen: NDArray[np.float32]) -> Array:
+        """Posterior means of F(S); `seen` are the characters at `rows`, (rows, S)."""
+        shares = np.array(SHARES)
+        told = np.array([self.terms.get(support, 0.0) for support in supports])
+        variances = np.outer(self.kernel.variances(supports), shares)
+        variances += np.outer(told, 1 - shares)
+        variances[[not support for support in supports]] = 1.0
+        sums = seen.T @ self.weights.T.astype(np.float32)
+        return (variances * sums).sum(axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """Trees and processes of all folds, of values of mean 0 and variance 1.
+
+    Attributes:
+        folds, processes: one of each for every fold.
+        whole: the process on all rows, its kernel and terms the mean of the folds'.
+        trust: the process's part of the blend, the rest is the trees'.
+        held_out: predictions for the rows of the folds, NaN for others, (m,).
+        outlying: how many rows the process distrusts.
+    """
+
+    folds: list[Fold]
+    processes: list[Process]
+    whole: Process
+    trust: float
+    held_out: Array
+    outlying: int
+
+    def predict(self, known: Masks, masks: Masks) -> Array:
+        """The full surrogate at masks (l, n); `known` are those it was fitted to."""
+        inputs = masks.astype(np.float32)
+        trees = np.mean(
+            [fold.booster.predict(inputs, num_threads=1) for fold in self.folds], axis=0
+        )
+        smooth = self.whole.predict(known[self.whole.rows], masks)
+        return trees + self.trust * (smooth - trees)
+
+    def candidates(self, max_order: int) -> list[Support]:
+        """Supports where coefficients of some size may be."""
+        found: dict[Support, None] = {(): None}
+        for fold, process in zip(self.folds, self.processes, strict=True):
+            found.update(dict.fromkeys(fold.forest.largest(MOST_TREE_TERMS)))
+            likely = process.kernel.most_probable(MOST_PROBABLE, max_order)
+            found.update(dict.fromkeys(likely))
+        return [support for support in found if len(support) <= max_order]
+
+    def spectra(self, known: Masks, supports: list[Support]) -> tuple[Array, Array]:
+        """Coefficients of the blend (supports,), and of each fold's (folds, supports).
+
+        Exact; `known` are the masks it was fitted to.
+        """
+        everything = [*self.processes, self.whole]
+        rows = np.unique(np.concatenate([process.rows for process in everything]))
+        seen = characters(known[rows], supports)
+        trees = [fold.forest.of(supports) for fold in self.folds]
+        trees.append(np.mean(trees, axis=0))
+        mixed = []
+        for tree, process in zip(trees, everything, strict=True):
+            own = seen[np.searchsorted(rows, process.rows)]
+            smooth = process.coefficients(supports, own)
+            mixed.append(tree + self.trust * (smooth - tree))
+        return mixed[-1], np.stack(mixed[:-1])
+
+
+def blend(
+    masks: Masks, values: Array, folds: list[Fold], rng: np.random.Generator
+) -> Blend:
+    """Add a process to the trees of every fold, and blend the two.
+
+    Args:
+        masks: shape (m, n).
+        values: shape (m,), of mean 0 and variance 1.
+        folds: see `Fold`; their rows inside are disjoint.
+        rng: of the rows that are taken where there are too many.
+    """
+    trees = np.full(len(values), np.nan)
+    for fold in folds:
+        trees[fold.inside] = fold.held_out
+    distrust = _distrust(values - trees)
+    generators = rng.spawn(len(folds))
+    fits = in_threads(
+        lambda job: _fit(masks, values, distrust, *job),
+        list(zip(folds, generators, strict=True)),
+    )
+    smooth = np.full((len(SHARES), len(NOISES), len(values)), np.nan)
+    for fold, fit in zip(folds, fits, strict=True):
+        smooth[:, :, fold.inside] = fit.held_out
+    rows = np.concatenate([fold.inside for fold in folds])
+    mixing = _mixing(values[rows] - smooth[:, :, rows])
+    mixed = np.tensordot(mixing, smooth, axes=2)
+    step = (mixed - trees)[rows]
+    length = float(step @ step) or 1.0
+    trust = float(np.clip(step @ (values - trees)[rows] / length, 0, 1))
+    trust = (trust + USUAL_TRUST) / 2  # the mean of the folds gains more for trees
+    processes = [fit.process(mixing) for fit in fits]
+    whole = _whole(masks, values, distrust, folds, fits, mixing, rng)
+    held_out = trees + trust * (mixed - trees)
+    outlying = int((distrust > 1).sum())
+    return Blend(folds, processes, whole, trust, held_out, outlying)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """A fold's process under every share and noise: weights (shares, noises, rows) and
+    predictions for the rows inside the fold (shares, noises, inside)."""
+
+    kernel: ProductKernel
+    terms: dict[Support, float]
+    rows: Rows
+    weights: Array
+    held_out: Array
+
+    def process(self, mixing: Array) -> Process:
+        """Its settings mixed."""
+        weights = (mixing[:, :, None] * self.weights).sum(axis=1)
+        return Process(self.kernel, self.terms, self.rows, weights)
+
+
+def _fit(
+    masks: Masks,
+    values: Array,
+    distrust: Array,
+    fold: Fold,
+    rng: np.random.Generator,
+) -> _Fit:
+    rows = np.sort(rng.permutation(fold.rows)[:MOST_ROWS])
+    learning = rng.permutation(rows[distrust[rows] == 1])[:MOST_LEARNING]
+    kernel = learn_kernel(_signs(masks[learning]), values[learning], rng)
+    terms = _shares(fold.forest.largest(MOST_TREE_TERMS))
+    prior = _Prior.of(kernel, terms, masks[rows])
+    across = _Prior.of(kernel, terms, masks[rows], masks[fold.inside])
+    everything = np.ones((len(SHARES), len(NOISES)), dtype=bool)
+    weights = prior.weights(values[rows], distrust[rows], everything)
+    held_out = np.stack(
+        [across.gram(share) @ weights[i].T for i, share in enumerate(SHARES)]
+    )
+    return _Fit(kernel, terms, rows, weights, held_out.transpose(0, 2, 1))
+
+
+def _whole(
+    masks: Masks,
+    values: Array,
+    distrust: Array,
+    folds: list[Fold],
+    fits: list[_Fit],
+    mixing: Array,
+    rng: np.random.Generator,
+) -> Process:
+    """The process on the rows of all folds, with the mean of their priors."""
+    kernel = mean_kernel([fit.kernel for fit in fits])
+    terms = _shares(
+        mean_terms([fold.forest for fold in folds]).largest(MOST_TREE_TERMS)
+    )
+    rows = np.concatenate([fold.inside for fold in folds])
+    rows = np.sort(rng.permutation(rows)[:MOST_ROWS])
+    prior = _Prior.of(kernel, terms, masks[rows])
+    weights = prior.weights(values[rows], distrust[rows], mixing > 0)
+    return _Fit(kernel, terms, rows, weights, weights).process(mixing)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prior:
+    """Both kernels between some masks and the rows a process is fitted to."""
+
+    smooth: Array
+    told: Array
+
+    @classmethod
+    def of(
+        cls,
+        kernel: ProductKernel,
+        terms: dict[Support, float],
+        seen: Masks,
+        masks: Masks | None = None,
+    ) -> "_Prior":
+        left = seen if masks is None else masks
+        smooth = kernel(_signs(left), _signs(seen))
+        return cls(smooth, _told(terms, left, seen))
+
+    def gram(self, share: float) -> Array:
+        return share * self.smooth + (1 - share) * self.told + 1.0
+
+    def weights(
+        self, values: Array, distrust: Array, wanted: NDArray[np.bool_]
+    ) -> Array:
+        """(shares, noises, rows): for every setting that is wanted, else 0."""
+        weights: Array = np.zeros((*wanted.shape, len(values)))
+        for i, j in zip(*np.nonzero(wanted), strict=True):
+            gram = self.gram(SHARES[i])
+            gram[np.diag_indices(len(gram))] += NOISES[j] * distrust
+            factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
+            weights[i, j] = cho_solve(factor, values, check_finite=False)
+        return weights
+
+
+def _signs(masks: Masks) -> Array:
+    return np.where(masks, -1.0, 1.0)
+
+
+def _shares(largest: dict[Support, float]) -> dict[Support, float]:
+    """Each term's part of the trees' energy, the mean left out."""
+    energy = {s: c**2 for s, c in largest.items() if s and c}
+    total = sum(energy.values())
+    return {support: e / total for support, e in energy.items()}
+
+
+def _told(terms: dict[Support, float], left: Masks, right: Masks) -> Array:
+    """The kernel that the trees' terms make, (l, r)."""
+    shares = np.array([*terms.values()], dtype=np.float32)
+    product = (characters(left, terms) * shares) @ characters(right, terms).T
+    return product.astype(np.float64)
+
+
+def _distrust(errors: Array) -> Array:
+    """How many times its noise variance each row gets; 1 for all that are usual."""
+    known = errors[~np.isnan(errors)]
+    usual = OUTLYING * MAD * float(np.median(np.abs(known - np.median(known))))
+    ratio = np.nan_to_num(errors) / (usual or 1.0)
+    return np.maximum(1.0, ratio**2)
+
+
+def _mixing(errors: Array) -> Array:
+    """Weights of shares and noises from held-out errors (shares, noises, rows)."""
+    mean = (errors**2).mean(axis=2)
+    logs = -EVIDENCE * errors.shape[2] * np.log(mean + 1e-12)
+    weights = np.exp(logs - logs.max())
+    weights[weights < LIGHTEST * weights.sum()] = 0.0
+    mixing: Array = weights / weights.sum()
+    return mixing
+
+
+def in_threads(work: Callable[[Item], Result], items: list[Item]) -> list[Result]:
+    """`work` on every item, in order; the libraries below let go of the lock."""
+    workers = min(len(items), os.cpu_count() or 1)
+    with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(work, items))

@@ -1,0 +1,74 @@
+"""Which masks to ablate: uniform, in pairs, or as orthogonal arrays.
+
+All begin with the intact mask, and a larger budget begins with the masks of a smaller
+one. Each mask by itself is uniform over all 2^n, so held-out masks of any design tell
+the faithfulness; what differs is how the masks of one design hang together.
+"""
+
+from collections.abc import Callable, Iterator
+from math import ceil, log2
+
+import numpy as np
+
+from oracles import Masks, distinct_masks
+from spex.masks import uniform_masks
+
+Design = Callable[[int, int, np.random.Generator], Masks]
+"""(players, masks after the intact one, generator) -> masks (count + 1, n)."""
+
+
+def paired_masks(num_players: int, count: int, rng: np.random.Generator) -> Masks:
+    """Every mask next to its complement, which tells odd from even orders."""
+
+    def pairs() -> Iterator[Masks]:
+        yield np.zeros((1, num_players), dtype=bool)  # the intact one's
+        while True:
+            drawn = rng.integers(0, 2, (1, num_players), dtype=np.uint8) == 1
+            yield np.concatenate([drawn, ~drawn])
+
+    return _gathered(num_players, count, pairs())
+
+
+def orthogonal_masks(num_players: int, count: int, rng: np.random.Generator) -> Masks:
+    """Randomly shifted Reed-Muller codes RM(1, k), players at random positions.
+
+    Within a block of 2^(k + 1) masks, 2^k >= n, any three players take all 8 patterns
+    equally often (strength 3; Hedayat, Sloane & Stufken 1999, section 5.8), so that
+    effects of order one are told apart from each other and from pairs exactly.
+    """
+    bits = max(1, ceil(log2(num_players)))
+    block = 2 ** (bits + 1)
+
+    def shifted() -> Iterator[Masks]:
+        while True:
+            places = rng.permutation(2**bits)[:num_players]
+            shift = rng.integers(0, 2, num_players, dtype=np.uint8)
+            for start in range(0, block, ROWS):
+                words = order[start : start + ROWS]
+                overlap = np.bitwise_count(words[:, None] >> 1 & places)
+                yield (overlap + (words[:, None] & 1) + shift) & 1 == 1
+
+    order = rng.permutation(block)
+    return _gathered(num_players, count, shifted())
+
+
+ROWS = 64  # of a block drawn at a time
+
+
+def _gathered(num_players: int, count: int, parts: Iterator[Masks]) -> Masks:
+    """Distinct masks after the intact one, as many as asked for."""
+    found = np.ones((1, num_players), dtype=bool)
+    while len(found) <= count:
+        wanted = count + 1 - len(found)
+        more = [next(parts) for _ in range(max(1, wanted // ROWS))]
+        found = np.concatenate([found, *more])
+        found = found[distinct_masks(found)[0]]
+    return found[: count + 1]
+
+
+DESIGNS: dict[str, Design] = {
+    "uniform": uniform_masks,
+    "paired": paired_masks,
+    "orthogonal": orthogonal_masks,
+}
+"""By name. Uniform is the default: see the benchmarks' log."""

@@ -1,0 +1,125 @@
+"""From the blend of proxies to a spectrum of few terms: its largest coefficients.
+
+They are not fitted again: the process in the blend is already a regression on all
+values whose prior is the trees' spectrum.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oracles import Masks
+from proxyspex.blend import Array, Blend
+from spex.spectrum import Support, characters
+
+SIZES = (25, 50, 100)  # tried below the largest allowed
+SLIGHT = 0.002  # of the energy: less is no loss
+NUM_GROWN = 50  # terms whose neighbours are looked at
+NUM_PLAYERS_GROWN = 10  # players that they are joined with
+
+
+@dataclass(frozen=True, eq=False)
+class Sparse:
+    """A spectrum of few terms of values of mean 0 and variance 1.
+
+    Attributes:
+        supports: the empty set first.
+        coefficients: shape (terms,).
+        fold_means: of the folds' coefficients, (terms,).
+        held_out: predictions for the rows of the folds, NaN for others, (m,).
+    """
+
+    supports: list[Support]
+    coefficients: Array
+    fold_means: Array
+    held_out: Array
+
+
+def sparsify(
+    masks: Masks, values: Array, blend: Blend, num_terms: int, max_order: int
+) -> Sparse:
+    """The largest terms of the blend: the fewest that predict as well as all allowed.
+
+    Fewer are taken only if they carry nearly all energy, too: held-out errors by
+    themselves are too noisy to tell small terms from none.
+
+    Args:
+        masks: shape (m, n).
+        values: shape (m,), of mean 0 and variance 1.
+        blend: fitted to them.
+        num_terms: most terms, the empty set included.
+        max_order: of the largest support.
+    """
+    supports = blend.candidates(max_order)
+    spectrum, spectra = blend.spectra(masks, supports)
+    grown = _neighbours(supports, spectrum, max_order)
+    if grown:
+        more, more_spectra = blend.spectra(masks, grown)
+        supports += grown
+        spectrum = np.concatenate([spectrum, more])
+        spectra = np.hstack([spectra, more_spectra])
+    sizes = [*(size for size in SIZES if size < num_terms), num_terms]
+    held_out = _held_out(masks, blend, supports, spectra, sizes)
+    rows = np.concatenate([fold.inside for fold in blend.folds])
+    errors = ((values[rows] - held_out[:, rows]) ** 2).mean(axis=1)
+    order = _largest(spectrum, sizes[-1])
+    energy = spectrum[order] ** 2
+    energy[0] = 0.0
+    lost = np.array([energy[size:].sum() for size in sizes])
+    as_good = (errors <= errors[-1]) & (lost <= SLIGHT * energy.sum())
+    best = int(np.argmax(as_good))
+    chosen = order[: sizes[best]]
+    return Sparse(
+        [supports[t] for t in chosen],
+        spectrum[chosen],
+        spectra[:, chosen].mean(axis=0),
+        held_out[best],
+    )
+
+
+def _held_out(
+    masks: Masks,
+    blend: Blend,
+    supports: list[Support],
+    spectra: Array,
+    sizes: list[int],
+) -> Array:
+    """Each fold's predictions for its rows with its own largest terms, (sizes, m)."""
+    held_out = np.full((len(sizes), len(masks)), np.nan)
+    for fold, spectrum in zip(blend.folds, spectra, strict=True):
+        chosen = _largest(spectrum, sizes[-1])
+        design = characters(masks[fold.inside], [supports[t] for t in chosen])
+        parts = design * spectrum[chosen]
+        for place, size in enumerate(sizes):
+            held_out[place, fold.inside] = parts[:, :size].sum(axis=1)
+    return held_out
+
+
+def _largest(spectrum: Array, count: int) -> NDArray[np.int64]:
+    """Places of the largest, the empty set (the first) always among them."""
+    size = np.abs(spectrum)
+    size[0] = np.inf
+    return np.argsort(-size, kind="stable")[:count]
+
+
+def _neighbours(
+    supports: list[Support], coefficients: Array, max_order: int
+) -> list[Support]:
+    """Largest supports less a player, or with one of the strongest players more."""
+    order = np.argsort(-np.abs(coefficients), kind="stable")[:NUM_GROWN]
+    strength: dict[int, float] = {}
+    for support, coefficient in zip(supports, coefficients, strict=True):
+        for player in support:
+            strength[player] = strength.get(player, 0.0) + coefficient**2
+    strongest = sorted(strength, key=lambda p: (-strength[p], p))[:NUM_PLAYERS_GROWN]
+    found: dict[Support, None] = {}
+    for place in order:
+        support = supports[place]
+        found.update(dict.fromkeys(combinations(support, max(0, len(support) - 1))))
+        if len(support) < max_order:
+            larger = [tuple(sorted({*support, p})) for p in strongest]
+            found.update(dict.fromkeys(larger))
+    known = set(supports)
+    return [support for support in found if support not in known]
