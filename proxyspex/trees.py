@@ -36,7 +36,8 @@ class Boosting:
         num_leaves: most leaves of a tree.
         shrinkage, few_shrinkage: the L2 penalty of a leaf is the first, plus the
             second divided by the number of masks.
-        row_fraction, column_fraction: sampled anew for every tree.
+        row_fraction: rows sampled anew for every tree.
+        column_fraction, most_columns: players likewise, at most so many.
         min_rows_per_leaf: smallest leaf.
     """
 
@@ -48,10 +49,11 @@ class Boosting:
     few_shrinkage: float = 300.0
     row_fraction: float = 0.8
     column_fraction: float = 0.8
+    most_columns: int = 1000
     min_rows_per_leaf: int = 2
 
-    def parameters(self, seed: int, num_rows: int) -> dict[str, Any]:
-        """The same in LightGBM's words, for so many masks."""
+    def parameters(self, seed: int, num_rows: int, num_players: int) -> dict[str, Any]:
+        """The same in LightGBM's words, for so many masks and players."""
         return {
             "objective": "regression",
             "learning_rate": self.learning_rate,
@@ -60,7 +62,9 @@ class Boosting:
             "lambda_l2": self.shrinkage + self.few_shrinkage / num_rows,
             "bagging_fraction": self.row_fraction,
             "bagging_freq": 1,
-            "feature_fraction": self.column_fraction,
+            "feature_fraction": min(
+                self.column_fraction, self.most_columns / num_players
+            ),
             "min_data_in_leaf": self.min_rows_per_leaf,
             "min_data_per_group": 1,
             "max_bin": 2,
@@ -76,7 +80,7 @@ class Boosting:
 
 def tree_data(masks: Masks, settings: Boosting) -> lgb.Dataset:
     """Masks (m, n) in the library's form, to be used for any rows and values."""
-    parameters = settings.parameters(0, len(masks))
+    parameters = settings.parameters(0, *masks.shape)
     return lgb.Dataset(masks.astype(np.float32), params=parameters).construct()
 
 
@@ -85,7 +89,7 @@ def fit_trees(
 ) -> lgb.Booster:
     """Boosted trees for one output: values (m,) of the masks in `data`."""
     data.set_label(values)
-    parameters = settings.parameters(seed, len(values))
+    parameters = settings.parameters(seed, len(values), data.num_feature())
     return lgb.train(parameters, data, num_boost_round=settings.num_trees)
 
 

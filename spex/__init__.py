@@ -10,10 +10,11 @@ from spex.errors import (
     SupportError,
 )
 from spex.explain import explain
-from spex.explanation import Explanation, Interaction, Provenance, Status, load
+from spex.explanation import Explanation, Interaction, Provenance, Status
 from spex.faithfulness import Faithfulness
 from spex.method import Method, Plan, Recovery
 from spex.outlook import Outlook, outlook
+from spex.saved import load
 from spex.spectrum import SparseFourier
 
 __all__ = [

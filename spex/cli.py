@@ -26,10 +26,11 @@ from oracles import (
 )
 from spex.errors import SpexError
 from spex.explain import explain
-from spex.explanation import Explanation, load
+from spex.explanation import Explanation
 from spex.files import check_writable, write_text
 from spex.indices import INDICES
 from spex.outlook import outlook
+from spex.saved import load
 
 # a review from IMDb (Maas et al. 2011), whose verdict hangs on how its parts combine
 DEMO_TEXT = (

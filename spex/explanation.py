@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oracles import Ablations, Masks
-from spex.errors import InteractionIndexError, ResultError
+from spex.errors import InteractionIndexError
 from spex.faithfulness import LEVEL, Faithfulness
-from spex.files import read_json, write_text
+from spex.files import write_text
 from spex.indices import convert, find_index
+from spex.ranking import chance_to_stay
 from spex.spectrum import SparseFourier, Support, as_dict
 
 SCHEMA = "spex.explanation"
@@ -49,6 +50,8 @@ class Interaction:
         value: in units of the output, as the index defines it.
         low, high: interval of nominal coverage `faithfulness.LEVEL`.
         share: the part of the surrogate's variance its Fourier coefficient carries.
+        stays: how probable it is that it is truly among the strongest asked for, if
+            the errors of all values are independent and normal.
         is_discovery: whether it stands out on its own, at the method's false discovery
             rate; None if the method tests none.
     """
@@ -59,6 +62,7 @@ class Interaction:
     low: float
     high: float
     share: float
+    stays: float = 1.0
     is_discovery: bool | None = None
 
 
@@ -229,28 +233,30 @@ class Explanation:
                 f"{', '.join(self.outputs)}."
             )
         sets, values, errors = self._index_table(index, order)
+        rows = [row for row, players in enumerate(sets) if players]
+        values, errors = values[rows, output], errors[rows, output]
+        # "Fourier" and "BII" are ranked by |F|
+        size = np.array([2.0 ** len(sets[r]) if index == "BII" else 1.0 for r in rows])
+        ranked = sorted(
+            range(len(rows)),
+            key=lambda place: (-abs(values[place]) / size[place], sets[rows[place]]),
+        )[:count]
+        stays = chance_to_stay(values / size, errors / size, count)
         width = NormalDist().inv_cdf((1 + LEVEL) / 2)
         shares = self._shares(output)
-        found = [
+        return [
             Interaction(
-                players=players,
+                players=(players := sets[rows[place]]),
                 names=tuple(self.players[i] for i in players),
-                value=float(value),
-                low=float(value - width * error),
-                high=float(value + width * error),
+                value=float(values[place]),
+                low=float(values[place] - width * errors[place]),
+                high=float(values[place] + width * errors[place]),
                 share=shares.get(players, 0.0),
+                stays=float(stays[place]),
                 is_discovery=self._is_discovery(players),
             )
-            for players, value, error in zip(
-                sets, values[:, output], errors[:, output], strict=True
-            )
-            if players
+            for place in ranked
         ]
-        if index in ("Fourier", "BII"):
-            found.sort(key=lambda i: (-i.share, i.players))
-        else:
-            found.sort(key=lambda i: (-abs(i.value), i.players))
-        return found[:count]
 
     def _is_discovery(self, players: Support) -> bool | None:
         return None if self.discoveries is None else players in self.discoveries
@@ -325,90 +331,3 @@ class Explanation:
             f"[{f.low:.3f}, {f.high:.3f}], {self.spent} ablations, "
             f"{self.provenance.method}>"
         )
-
-
-def load(path: str | Path) -> Explanation:
-    """Read an explanation saved by `Explanation.save`.
-
-    Raises:
-        ResultError: not such a file, or of a version this one does not read.
-    """
-    data = read_json(path)
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise ResultError(
-            f"{path} is not a saved explanation. Write one with Explanation.save or "
-            "`spex explain --json`."
-        )
-    if data.get("version") != SCHEMA_VERSION:
-        raise ResultError(
-            f"{path} has schema version {data.get('version')}; this version of spex "
-            f"reads {SCHEMA_VERSION}. Upgrade spex, or explain again."
-        )
-    try:
-        return _from_json(data)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ResultError(
-            f"{path} is a damaged explanation ({type(error).__name__}: {error}). "
-            "Explain again; a ledger makes that free."
-        ) from error
-
-
-def _from_json(data: Mapping[str, Any]) -> Explanation:
-    fourier, fit = data["fourier"], data["faithfulness"]
-    full, noise = data.get("full_faithfulness"), data.get("noise_floor")
-    _check_consistent(data)
-    shape = (len(fourier["supports"]), len(data["outputs"]))
-    spectrum = SparseFourier.from_terms(
-        len(data["players"]),
-        [tuple(support) for support in fourier["supports"]],
-        np.array(fourier["coefficients"], dtype=float).reshape(shape),
-    )
-    return Explanation(
-        players=tuple(data["players"]),
-        outputs=tuple(data["outputs"]),
-        fourier=spectrum,
-        standard_errors=np.array(fourier["standard_errors"], float).reshape(shape),
-        faithfulness=Faithfulness.from_json(fit),
-        full_faithfulness=None if full is None else Faithfulness.from_json(full),
-        noise_floor=None if noise is None else np.array(noise, dtype=float),
-        intact=np.array(data["intact"], dtype=float),
-        provenance=Provenance(**data["provenance"]),
-        discoveries=_discoveries(fourier, spectrum),
-    )
-
-
-def _discoveries(
-    fourier: Mapping[str, Any], spectrum: SparseFourier
-) -> frozenset[Support] | None:
-    """As saved; files of before they were have none."""
-    listed = fourier.get("discoveries")
-    if listed is None:
-        return None
-    found = frozenset(tuple(support) for support in listed)
-    if not found <= set(spectrum.supports):
-        raise ValueError("a discovery is not in the spectrum")
-    return found
-
-
-def _check_consistent(data: Mapping[str, Any]) -> None:
-    """Raise ValueError if parts of a saved explanation contradict each other."""
-    num_outputs, fit = len(data["outputs"]), data["faithfulness"]
-    numbers = [
-        *np.ravel(data["fourier"]["coefficients"]).tolist(),
-        *np.ravel(data["fourier"]["standard_errors"]).tolist(),
-        *data["intact"],
-        *fit["per_output"],
-        fit["low"],
-        fit["high"],
-        fit["num_masks"],
-    ]
-    if not np.isfinite(np.array(numbers, dtype=np.float64)).all():
-        raise ValueError("a number is not finite")
-    if not len(data["intact"]) == len(fit["per_output"]) == num_outputs:
-        raise ValueError("there are not as many values as outputs")
-    players = [p for support in data["fourier"]["supports"] for p in support]
-    if not all(isinstance(player, int) for player in players):
-        raise ValueError("a player of a support is not a whole number")
-    subject = data["provenance"]["subject"]
-    if "text" in subject and len(subject["spans"]) != len(data["players"]):
-        raise ValueError("there are not as many spans as players")
