@@ -13,10 +13,11 @@ and R^2 is taken on `--test` fresh uniform masks. As pipelines do, the tokenizer
 off what exceeds the model's window (512 tokens): with whole words deleted, later ones
 move up into it. Every method gets the ablations that the published design takes, 3 x
 2^b x (1 + BCH parity bits), t = 5, of the same oracle: ours; LIME (kernel weights of
-width 25 on the cosine distance, by the package lime itself: pip install --no-deps lime)
-and a ridge of order 1 on uniform masks; shapiq's SPEX through the sparse_transform it
-wraps, called with shapiq's arguments, since its expansion into Moebius coefficients is
-exponential in the order found. Where all 2^n masks fit in the budget, ours is exact.
+width 25 on the cosine distance, by the package itself: pip install --no-deps lime),
+ridge and LASSO of order 1 on uniform masks; shapiq's ProxySPEX; shapiq's SPEX through
+the sparse_transform it wraps, with shapiq's arguments, as its Moebius coefficients are
+exponentially many in the order found. Where all 2^n masks fit in the budget, ours is
+exact.
 
 Every ablation is kept in one ledger per review under `--cache`, and every finished cell
 (model, bucket, review, b, method) is a line of `--results`: a run that was stopped goes
@@ -53,6 +54,7 @@ from spex.spectrum import characters
 BUCKETS = tuple(f"{2**i}-{2 ** (i + 1) - 1}" for i in range(3, 11))
 MAX_ORDER = 5
 LARGEST_B = 10
+UNIFORM = ["proxyspex", "LIME", "Banzhaf", "LASSO"]  # on the same masks
 BATCH_TOKENS = 2048
 Predict = Callable[[np.ndarray], np.ndarray]
 
@@ -174,6 +176,28 @@ def banzhaf(study: Study, b: int) -> Predict:
     return lambda rows: model.predict(1.0 - 2.0 * rows)
 
 
+def lasso(study: Study, b: int) -> Predict:
+    from sklearn.linear_model import LassoCV
+
+    masks, values = study.uniform(b)
+    model = LassoCV(random_state=study.seed).fit(1.0 - 2.0 * masks, values)
+    return lambda rows: model.predict(1.0 - 2.0 * rows)
+
+
+def shapiq_proxyspex(study: Study, b: int) -> Predict:
+    import shapiq
+
+    n, game = study.n, lambda rows: study.values(np.asarray(rows).astype(bool))
+    peer = shapiq.ProxySPEX(n=n, index="FBII", max_order=n, random_state=study.seed)
+    found = peer.approximate(ablations(n, b), game)
+    moebius = [(list(s), found.values[i]) for s, i in found.interaction_lookup.items()]
+
+    def predict(rows: np.ndarray) -> np.ndarray:
+        return sum(value * rows[:, s].all(axis=1) for s, value in moebius)
+
+    return predict
+
+
 def shapiq_spex(study: Study, b: int) -> Predict:
     import shapiq
     from sparse_transform.qsft.qsft import transform
@@ -204,7 +228,9 @@ METHODS: dict[str, Callable[[Study, int], Predict]] = {
     "proxyspex": partial(ours, "proxyspex"),
     "LIME": lime,
     "Banzhaf": banzhaf,
+    "LASSO": lasso,
     "shapiq-SPEX": shapiq_spex,
+    "shapiq-ProxySPEX": shapiq_proxyspex,
 }
 
 
@@ -257,7 +283,7 @@ def needed(task: Task, num_test: int) -> int:
     review, cells = task
     n = len(review.text.split())
     total = num_test
-    for designs in (["spex"], ["proxyspex", "LIME", "Banzhaf"], ["shapiq-SPEX"]):
+    for designs in (["spex"], UNIFORM, ["shapiq-SPEX"], ["shapiq-ProxySPEX"]):
         bs = [cell["b"] for cell in cells if cell["method"] in designs]
         total += ablations(n, max(bs)) if bs else 0
     return min(2**n, total)

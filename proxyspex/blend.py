@@ -187,10 +187,7 @@ def blend(
     rows = np.concatenate([fold.inside for fold in folds])
     mixing = _mixing(values[rows] - smooth[:, :, rows])
     mixed = np.tensordot(mixing, smooth, axes=2)
-    step = (mixed - trees)[rows]
-    length = float(step @ step) or 1.0
-    trust = float(np.clip(step @ (values - trees)[rows] / length, 0, 1))
-    trust = (trust + USUAL_TRUST) / 2  # the mean of the folds gains more for trees
+    trust = _trust((values - trees)[rows], (mixed - trees)[rows])
     processes = [fit.process(mixing) for fit in fits]
     whole = _whole(masks, values, distrust, folds, fits, mixing, rng)
     held_out = trees + trust * (mixed - trees)
@@ -316,6 +313,25 @@ def _distrust(errors: Array) -> Array:
     usual = OUTLYING * MAD * float(np.median(np.abs(known - np.median(known))))
     ratio = np.nan_to_num(errors) / (usual or 1.0)
     return np.maximum(1.0, ratio**2)
+
+
+def _trust(missing: Array, step: Array) -> float:
+    """How far to go from the trees to the process.
+
+    As far as held-out errors are least, but drawn to `USUAL_TRUST` unless the process
+    is clearly better: the mean of the folds, which they do not tell of, gains more for
+    trees.
+
+    Args:
+        missing: values less the trees' predictions, (rows,).
+        step: the process's predictions less the trees'.
+    """
+    length = float(step @ step)
+    if not length:
+        return USUAL_TRUST
+    trust = float(np.clip(step @ missing / length, 0, 1))
+    pull = min(1.0, float(((missing - step) ** 2).mean() / (missing**2).mean())) ** 4
+    return trust + pull * (USUAL_TRUST - trust)
 
 
 def _mixing(errors: Array) -> Array:

@@ -284,12 +284,16 @@ def _explanation(
     outputs = tuple(oracle.outputs) or tuple(f"output {j}" for j in range(num_outputs))
     if len(recovery.held_out):
         measured = values[recovery.held_out]
-        faithfulness = estimate_faithfulness(measured, recovery.held_out_predictions)
+        faithfulness = estimate_faithfulness(
+            measured, recovery.held_out_predictions, is_cross_fitted=True
+        )
     else:
         faithfulness = exact_faithfulness(num_outputs)
     full = None
     if recovery.full_predictions is not None:
-        full = estimate_faithfulness(measured, recovery.full_predictions)
+        full = estimate_faithfulness(
+            measured, recovery.full_predictions, is_cross_fitted=True
+        )
     return Explanation(
         players=tuple(oracle.players),
         outputs=outputs,

@@ -86,19 +86,29 @@ def r_squared(values: Values, predictions: Values) -> NDArray[np.float64]:
     return 1 - _unexplained(values, predictions).unexplained
 
 
-def estimate_faithfulness(values: Values, predictions: Values) -> Faithfulness:
+def estimate_faithfulness(
+    values: Values, predictions: Values, *, is_cross_fitted: bool = False
+) -> Faithfulness:
     """Mean R^2 over outputs with an interval, from held-out predictions (m, k).
 
     The interval is symmetric for log(1 - R^2), a log ratio of two means, whose
-    standard error comes from the rows' influence (delta method), widened by `WIDENING`
-    and `DRIFT`.
+    standard error comes from the rows' influence (delta method).
+
+    Args:
+        values: shape (m, k).
+        predictions: shape (m, k).
+        is_cross_fitted: whether predictions come from folds that learned from most of
+            the other rows, and the R^2 is of what learned from all; the interval is
+            then widened by `WIDENING` and `DRIFT`.
     """
     ratio = _unexplained(values, predictions)
     total = float(ratio.unexplained.mean())
     if total <= 0:
         return Faithfulness(1.0, 1.0, (1.0,) * values.shape[1], len(values))
     influence = (ratio.influence * ratio.unexplained).mean(axis=1) / total
-    error = np.hypot(WIDENING * influence.std() / np.sqrt(len(values)), DRIFT)
+    error = influence.std() / np.sqrt(len(values))
+    if is_cross_fitted:
+        error = np.hypot(WIDENING * error, DRIFT)
     spread = error * NormalDist().inv_cdf((1 + LEVEL) / 2)
     low, high = 1 - total * np.exp([spread, -spread])
     per_output = tuple((1 - ratio.unexplained).tolist())
