@@ -10,8 +10,10 @@ look, and the process how much of it the values bear out. Shares a and noises ar
 averaged, weighted by their errors on held-out masks, and the blend of process and trees
 is the one that errs least on them.
 
-All is done for each of several folds, on the rows outside it; a prediction for a row
-inside is held out in every respect. The blend is the mean of the folds' (bagging).
+All is done for each of several folds, on the rows outside it, so that predictions for
+the rows inside are held out; only which outliers are distrusted, and the few weights of
+the blend, are told by all rows. The trees of the blend are the mean of the folds'
+(bagging); the process is fitted again to all rows, or to as many as it can work with.
 """
 
 import os
@@ -247,8 +249,7 @@ def _whole(
     terms = _shares(
         mean_terms([fold.forest for fold in folds]).largest(MOST_TREE_TERMS)
     )
-    rows = np.concatenate([fold.inside for fold in folds])
-    rows = np.sort(rng.permutation(rows)[:MOST_ROWS])
+    rows = np.sort(rng.permutation(len(masks))[:MOST_ROWS])
     prior = _Prior.of(kernel, terms, masks[rows])
     weights = prior.weights(values[rows], distrust[rows], mixing > 0)
     return _Fit(kernel, terms, rows, weights, weights).process(mixing)

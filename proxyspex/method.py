@@ -25,11 +25,11 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
-from oracles import Masks, Values
+from oracles import Masks, Values, check_masks
 from proxyspex.ablated import Ablated
 from proxyspex.blend import MAD, Blend, Fold, blend, in_threads
 from proxyspex.designs import DESIGNS
-from proxyspex.sparse import sparsify
+from proxyspex.sparse import Sparse, sparsify
 from proxyspex.trees import (
     MAX_DEPTH,
     Boosting,
@@ -76,8 +76,8 @@ class ProxySpex:
         design: "uniform", "paired" or "orthogonal", see `designs`.
         is_unbiased: add to each coefficient what the held-out errors say is missing,
             the mean of (v - vhat) chi_S, with vhat fitted to the other folds. Over
-            uniform masks each is then right on average, if farther off in a single run
-            (cross-fitting, as in Chernozhukov et al. 2018).
+            uniform masks a coefficient kept in any case is then right on average, if
+            farther off in a single run (cross-fitting, as in Chernozhukov et al. 2018).
         boosting: settings of the trees; their depth follows `max_order`.
 
     Raises:
@@ -122,6 +122,7 @@ class ProxySpex:
                 f"budget={budget} is below the {needed} ablations proxyspex can learn "
                 f"anything from. Pass budget={needed} or more."
             )
+        budget = min(budget, 2 ** min(num_players, 62))
         masks = DESIGNS[self.design](num_players, budget - 1, rng)
         return ProxyPlan(masks, len(masks))
 
@@ -140,7 +141,8 @@ class ProxySpex:
         """
         data = Ablated.of(plan.masks, values, plan.num_designed)
         settings = replace(self.boosting, max_depth=self.max_order)
-        parts = _Parts.of(data, settings, rng)
+        size = 2 if self.design == "paired" else 1
+        parts = _Parts.of(data, settings, size, rng)
         fits = [
             self._fit(data, column, parts, settings, generator)
             for column, generator in zip(
@@ -152,16 +154,16 @@ class ProxySpex:
         full = np.stack([fit.full_held_out[held_out] for fit in fits], axis=1)
         spectrum = _join(data.masks.shape[1], [fit.terms for fit in fits])
         truth = data.values[held_out]
-        scores = [float(r_squared(truth, p).mean()) for p in (predictions, full)]
+        scores = [r_squared(truth, p) for p in (predictions, full)]
         errors = truth - predictions
         spread = np.sqrt((errors**2).mean(axis=0) / len(held_out))
         return Recovery(
             fourier=spectrum,
-            standard_errors=np.where(spectrum.coefficients != 0, spread, 0.0),
+            standard_errors=np.tile(spread, (len(spectrum.supports), 1)),
             held_out=data.first[held_out],
             held_out_predictions=predictions,
             reason="; ".join(self._reasons(data, fits, *scores)),
-            full=lambda masks: np.stack([fit.predict(masks) for fit in fits], axis=1),
+            full=FullSurrogate(fits),
             full_predictions=full,
             noise_floor=data.noise_floor,
         )
@@ -186,18 +188,16 @@ class ProxySpex:
             rng,
         )
         sparse = sparsify(data.masks, standard, mixed, self.num_terms, self.max_order)
-        coefficients = sparse.coefficients
+        coefficients = sparse.shrinkage * sparse.coefficients
+        held_out = sparse.shrinkage * sparse.held_out
         if self.is_unbiased:
-            rows = np.concatenate(parts.inside)
-            missing = standard[rows] - mixed.held_out[rows]
-            design = characters(data.masks[rows], sparse.supports)
-            coefficients = sparse.fold_means + design.T @ missing / len(rows)
+            coefficients, held_out = _corrected(data.masks, standard, mixed, sparse)
         terms = dict(zip(sparse.supports, (scale * coefficients).tolist(), strict=True))
         terms[()] += shift
         return _Fit(
             data.masks,
             terms,
-            scale * sparse.held_out + shift,
+            scale * held_out + shift,
             scale * mixed.held_out + shift,
             mixed,
             shift,
@@ -205,7 +205,11 @@ class ProxySpex:
         )
 
     def _reasons(
-        self, data: Ablated, fits: list["_Fit"], sparse_r2: float, full_r2: float
+        self,
+        data: Ablated,
+        fits: list["_Fit"],
+        sparse_r2: NDArray[np.float64],
+        full_r2: NDArray[np.float64],
     ) -> list[str]:
         """What was chosen, and what a reader has to know."""
         blends = [fit.blend for fit in fits if fit.blend is not None]
@@ -216,8 +220,8 @@ class ProxySpex:
         reasons = [
             f"{len(blends[0].folds)} x {self.boosting.num_trees} boosted trees, "
             f"{trust:.0%} of the way blended with a Gaussian process",
-            f"the {most} largest terms have R² {sparse_r2:.3f} on held-out masks, all "
-            f"terms together {full_r2:.3f}",
+            f"the {most} largest terms have R² {sparse_r2.mean():.3f} on held-out "
+            f"masks, all terms together {full_r2.mean():.3f}",
         ]
         outlying = max(b.outlying for b in blends)
         if outlying:
@@ -230,13 +234,39 @@ class ProxySpex:
             reasons.append(
                 f"values of one mask differ by a standard deviation of {noise}"
             )
-        if full_r2 < BLIND_R2:
+        blind = np.flatnonzero(full_r2 < BLIND_R2).tolist()
+        if blind:
+            of = f" of output {', '.join(map(str, blind))}" if len(fits) > 1 else ""
             reasons.append(
-                "no proxy predicts held-out masks: the values are noise, or need more "
-                "ablations, or interact in larger sets without smaller ones, which "
-                "proxyspex cannot see and method='spex' can"
+                f"no proxy predicts held-out masks{of}: the values are noise, or need "
+                "more ablations, or interact in larger sets without smaller ones, "
+                "which proxyspex cannot see and method='spex' can"
             )
         return reasons
+
+
+CHUNK = 1024  # masks predicted at a time
+
+
+@dataclass(frozen=True, eq=False)
+class FullSurrogate:
+    """All terms of the blend, of every output."""
+
+    fits: list["_Fit"]
+
+    def __call__(self, masks: Masks) -> Values:
+        """Values (l, k) for masks (l, n).
+
+        Raises:
+            MaskError: masks are not boolean (l, n).
+        """
+        masks = check_masks(masks, self.fits[0].masks.shape[1])
+        values = np.empty((len(masks), len(self.fits)))
+        for start in range(0, len(masks), CHUNK):
+            rows = slice(start, start + CHUNK)
+            for output, fit in enumerate(self.fits):
+                values[rows, output] = fit.predict(masks[rows])
+        return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,9 +303,13 @@ class _Parts:
 
     @classmethod
     def of(
-        cls, data: Ablated, settings: Boosting, rng: np.random.Generator
+        cls, data: Ablated, settings: Boosting, size: int, rng: np.random.Generator
     ) -> "_Parts":
-        inside = folds(data.telling, min(NUM_FOLDS, len(data.telling)), rng)
+        """`size` rows in turn, of which each begins with one of number 0, stay
+        together."""
+        groups = data.telling // size
+        chosen = folds(np.unique(groups), min(NUM_FOLDS, len(data.telling)), rng)
+        inside = [data.telling[np.isin(groups, part)] for part in chosen]
         everything = np.arange(len(data.masks))
         outside = [np.setdiff1d(everything, part) for part in inside]
         whole = tree_data(data.masks, settings)
@@ -284,6 +318,21 @@ class _Parts:
             outside,
             [whole.subset(rows.tolist()).construct() for rows in outside],
         )
+
+
+def _corrected(
+    masks: Masks, values: NDArray[np.float64], mixed: Blend, sparse: Sparse
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coefficients with what held-out errors say is missing, and held-out predictions,
+    each fold's corrected by what the other folds miss."""
+    design = characters(masks, sparse.supports)
+    missing = design * (values - mixed.held_out)[:, None]
+    rows = np.concatenate([fold.inside for fold in mixed.folds])
+    held_out = sparse.held_out.copy()
+    for fold in mixed.folds:
+        others = missing[np.setdiff1d(rows, fold.inside)].mean(axis=0)
+        held_out[fold.inside] += design[fold.inside] @ others
+    return sparse.fold_means + missing[rows].mean(axis=0), held_out
 
 
 def _tamed(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -203,6 +203,8 @@ def _loss(parameters: _Parameters, signs: Array, values: Array) -> tuple[float, 
     parts = [(product - 1) / size for product, size in products]
     total = np.tensordot(kernel.weights, np.stack(parts), axes=1) + 1.0
     total[np.diag_indices(num_rows)] += kernel.noise
+    if not np.isfinite(total).all():  # decays too large for so many players
+        return 1e10, np.zeros_like(parameters.vector)
     try:
         factor = cho_factor(total, lower=True)
     except np.linalg.LinAlgError:

@@ -1,7 +1,7 @@
 """From the blend of proxies to a spectrum of few terms: its largest coefficients.
 
-They are not fitted again: the process in the blend is already a regression on all
-values whose prior is the trees' spectrum.
+They are not fitted again: the process in the blend is already a regression on the
+values (up to `blend.MOST_ROWS` of them) whose prior is the trees' spectrum.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from spex.spectrum import Support, characters
 
 SIZES = (25, 50, 100)  # tried below the largest allowed
 SLIGHT = 0.002  # of the energy: less is no loss
+HARDLY = 0.9  # of the variance left on held-out masks: little is predicted
 NUM_GROWN = 50  # terms whose neighbours are looked at
 NUM_PLAYERS_GROWN = 10  # players that they are joined with
 
@@ -29,12 +30,14 @@ class Sparse:
         coefficients: shape (terms,).
         fold_means: of the folds' coefficients, (terms,).
         held_out: predictions for the rows of the folds, NaN for others, (m,).
+        shrinkage: factor of both that held-out masks advise.
     """
 
     supports: list[Support]
     coefficients: Array
     fold_means: Array
     held_out: Array
+    shrinkage: float
 
 
 def sparsify(
@@ -74,9 +77,23 @@ def sparsify(
     return Sparse(
         [supports[t] for t in chosen],
         spectrum[chosen],
-        spectra[:, chosen].mean(axis=0),
+        _fold_means(blend, spectra[:, chosen]),
         held_out[best],
+        _shrinkage(values[rows], held_out[best, rows]),
     )
+
+
+def _shrinkage(values: Array, held_out: Array) -> float:
+    """1, or less where terms predict next to nothing: then nearer to the mean, 0."""
+    if ((values - held_out) ** 2).mean() < HARDLY * (values**2).mean():
+        return 1.0
+    return float(np.clip(values @ held_out / (held_out @ held_out or 1.0), 0, 1))
+
+
+def _fold_means(blend: Blend, spectra: Array) -> Array:
+    """Each fold counts as often as it holds rows out."""
+    counts = [len(fold.inside) for fold in blend.folds]
+    return np.average(spectra, axis=0, weights=counts)
 
 
 def _held_out(

@@ -6,6 +6,7 @@ transform of a table gives the coefficients of all subsets of P at once (the rec
 of Gorji et al. 2024 and of Butler et al. 2025, Alg. 1, level by level for all trees).
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -73,7 +74,9 @@ class Boosting:
             "seed": seed,
             "num_threads": 1,  # folds run side by side
             "deterministic": True,
-            "force_row_wise": True,
+            # by rows all players are looked at, by columns those sampled
+            "force_row_wise": num_players <= 2 * self.most_columns,
+            "force_col_wise": num_players > 2 * self.most_columns,
             "verbose": -1,
         }
 
@@ -247,7 +250,8 @@ def _tabulate(
 
 
 def _padded(members: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-    flat = members.reshape(-1, members.shape[-1])
+    # not -1: a tree without a split has sets of no players
+    flat = members.reshape(math.prod(members.shape[:-1]), members.shape[-1])
     return np.pad(flat, ((0, 0), (0, width - flat.shape[1])), constant_values=-1)
 
 

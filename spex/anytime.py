@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from spex.errors import MethodError
 from spex.explanation import Explanation
-from spex.faithfulness import Faithfulness
 
 ANYTIME = "proxyspex"
 """What "auto" means here: designs of different methods do not contain each other."""
@@ -21,7 +20,7 @@ class Stages:
     Args:
         target: R^2 that the interval has to clear; None for one stage with all.
         budget: the last one.
-        smallest: that the method can use.
+        smallest: that the method can use, or what an earlier explanation spent.
 
     Raises:
         MethodError: the target is not below 1.
@@ -41,9 +40,11 @@ class Stages:
         self._seen: list[float] = []
         self._why = ""
 
-    def note(self, fit: Faithfulness) -> None:
+    def note(self, found: Explanation) -> None:
         """Go on to the next budget, or be over."""
-        self._seen.append(float(fit))
+        fit = found.faithfulness
+        if found.provenance.paid:  # what was known before does not tell a trend
+            self._seen.append(float(fit))
         if self.target is not None and fit.low > self.target:
             self._why = f"R² {fit:.3f} ({fit.low:.3f} to {fit.high:.3f}) clears it"
         elif self._is_level():

@@ -29,7 +29,7 @@ from spex.errors import BudgetError, MethodError
 from spex.explanation import Explanation, Provenance
 from spex.faithfulness import estimate_faithfulness, exact_faithfulness
 from spex.method import Extensible, Method, Plan, Recovery
-from spex.registry import Choice, choose, continued, default_budget
+from spex.registry import Choice, choose, continued, default_budget, least_budget
 
 
 def explain(
@@ -95,16 +95,19 @@ def explain(
     seed, max_order = _settings(seed, max_order, earlier)
     if target_r2 is not None and method == "auto":
         method = ANYTIME
-    smallest = choose(method, num_players, budget, max_order).method.min_budget
+    choose(method, num_players, budget, max_order)  # refuses before anything is paid
+    smallest = least_budget(method, num_players, max_order)
+    if earlier is not None:
+        smallest = max(smallest, earlier.provenance.spent)
     with _opened(ledger) as book:
         known = None if earlier is None else earlier.ablations
         before = _known_masks(oracle, book, known)
         job = _Job(oracle, seed, max_order, book, before, progress)
-        stages = Stages(target_r2, budget, smallest(num_players))
+        stages = Stages(target_r2, budget, smallest)
         while True:
             choice = choose(method, num_players, stages.current, max_order)
             found = job.explained(choice, stages.current, known)
-            stages.note(found.faithfulness)
+            stages.note(found)
             if stages.is_over:
                 return stages.explained(found)
             known = found.ablations
@@ -282,8 +285,8 @@ def _explanation(
 ) -> Explanation:
     num_outputs = values.shape[1]
     outputs = tuple(oracle.outputs) or tuple(f"output {j}" for j in range(num_outputs))
-    if len(recovery.held_out):
-        measured = values[recovery.held_out]
+    measured = values[recovery.held_out]
+    if len(measured):
         faithfulness = estimate_faithfulness(
             measured, recovery.held_out_predictions, is_cross_fitted=True
         )

@@ -68,6 +68,17 @@ def choose(
     return Choice(chosen, name, reason)
 
 
+def least_budget(method: str | Method[Any], num_players: int, max_order: int) -> int:
+    """The least budget a method can use, if not all masks fit in it.
+
+    "auto" takes proxyspex where the budget is small.
+    """
+    if method == "auto":
+        method = "proxyspex"
+    chosen = _load(method, max_order) if isinstance(method, str) else method
+    return int(min(chosen.min_budget(num_players), 2 ** min(num_players, 62)))
+
+
 def _given(method: Method[Any], num_players: int, budget: int) -> Choice:
     """A method passed as an object, unless all masks fit in the budget."""
     name = type(method).__name__

@@ -37,6 +37,26 @@ def test_it_goes_on_later_paying_only_the_difference() -> None:
     assert more.faithfulness > few.faithfulness
 
 
+def test_it_goes_on_to_a_higher_target() -> None:
+    asked: list[int] = []
+    oracle = counted(planted(20), asked)
+    few = explain(oracle, budget=3000, target_r2=0.5)
+    more = explain(oracle, budget=3000, earlier=few, target_r2=0.9)
+    assert more.spent > few.spent
+    assert more.faithfulness.low > 0.9
+    assert sum(asked) == more.spent
+
+
+def test_all_masks_are_not_paid_for_where_few_are_enough() -> None:
+    found = explain(
+        lambda masks: masks @ np.arange(1.0, 13.0),
+        players=12,
+        budget=5000,
+        target_r2=0.5,
+    )
+    assert found.spent < 200
+
+
 def test_noise_ends_it_before_the_budget_is_spent() -> None:
     rng = np.random.default_rng(0)
     asked: list[int] = []

@@ -200,6 +200,7 @@ def _fit(explanation: Explanation, output: int) -> str:
     said = escape(words.faithfulness(explanation))
     if len(explanation.outputs) > 1:
         said += f" For this output R² {fit.per_output[output]:.3f}."
+    said += f" {escape(words.kept(explanation))}"
     return (
         f'<p class="said">{said}</p>'
         '<svg class="meter" viewBox="0 0 100 10" preserveAspectRatio="none" '

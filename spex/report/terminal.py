@@ -64,6 +64,7 @@ def print_explanation(
     console.print(Text(words.faithfulness(explanation)))
     status = explanation.status
     console.print(Text(status.value, style=style.get(status, "green")))
+    console.print(Text(words.kept(explanation), style="dim"))
     console.print(Text(words.cost(explanation)))
     console.print(Text(_plain(words.method(explanation)), style="dim"))
 

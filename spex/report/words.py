@@ -1,5 +1,7 @@
 """Sentences that both reports share."""
 
+from math import isnan
+
 from spex.explanation import Explanation, Interaction, Status
 from spex.faithfulness import LEVEL
 
@@ -46,6 +48,24 @@ def faithfulness(explanation: Explanation) -> str:
         f"interval {fit.low:.3f} to {fit.high:.3f}) on {fit.num_masks} ablations it "
         "was not fitted to."
     )
+
+
+def kept(explanation: Explanation) -> str:
+    """What leaving out small terms cost, and how hierarchical the rest is."""
+    said = []
+    full = explanation.full_faithfulness
+    if full is not None:
+        count = len(explanation.fourier.supports)
+        said.append(
+            f"Keeps the {count} largest terms; with all, R² would be {full:.3f}."
+        )
+    share = explanation.hierarchy
+    if not isnan(share):
+        said.append(
+            f"Of the sets with a player less than an interaction has, {share:.0%} are "
+            "terms, too."
+        )
+    return " ".join(said)
 
 
 def cost(explanation: Explanation) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from oracles import FunctionOracle, Ledger, Masks
+from oracles import FunctionOracle, Ledger, MaskError, Masks
 from proxyspex import ProxySpex
 from proxyspex.method import ProxyPlan
 from spex import BudgetError, MethodError, SparseFourier, explain
@@ -140,6 +140,55 @@ def test_interactions_without_smaller_ones_are_reported() -> None:
     assert blind.faithfulness < 0.1
     seen = explain(truth, players=60, method="spex", budget=1500)
     assert seen.faithfulness > 0.99
+
+
+def test_a_blind_output_is_named_beside_a_plain_one() -> None:
+    def game(masks: Masks) -> NDArray[np.float64]:
+        parity = masks[:, 5:10].sum(axis=1) % 2
+        return np.stack([masks[:, 0], parity, np.ones(len(masks))], axis=1)
+
+    found = explain(game, players=30, method="proxyspex", budget=150)
+    assert "of output 1:" in found.provenance.reason
+    assert found.faithfulness.per_output[0] > 0.99
+    # where nothing is predicted, next to nothing is claimed
+    assert found.faithfulness.per_output[1] > -0.05
+    assert (found.standard_errors[:, 1] > 0).all()
+
+
+@pytest.mark.parametrize("size", [6, 8, 20])
+@pytest.mark.parametrize("budget", [40, 300])
+def test_rare_values_are_no_error(size: int, budget: int) -> None:
+    found = explain(
+        lambda masks: masks[:, :size].all(axis=1) * 1.0,
+        players=20,
+        method="proxyspex",
+        budget=budget,
+    )
+    assert len(found.fourier.supports) >= 1
+    assert np.isfinite(found.fourier.coefficients).all()
+
+
+def test_the_full_surrogate_can_be_kept_and_checks_masks() -> None:
+    found = explain(planted(10), players=10, method="proxyspex", budget=100)
+    assert found.full is not None
+    with pytest.raises(MaskError, match=r"\(m, 10\)"):
+        found.full(np.ones((3, 9), dtype=bool))
+
+
+def test_the_r_squared_is_that_of_the_corrected_coefficients() -> None:
+    rng = np.random.default_rng(3)
+    weights = rng.normal(size=(16, 5))
+    masks = every_mask(16)
+
+    def game(rows: Masks) -> NDArray[np.float64]:
+        return np.tanh((1 - 2.0 * rows) @ weights).sum(axis=1)
+
+    method = ProxySpex(is_unbiased=True)
+    found = explain(game, players=16, method=method, budget=150)
+    error = ((found.predict(masks) - game(masks)) ** 2).mean()
+    true = 1 - error / game(masks).var()
+    assert found.faithfulness.low <= true <= found.faithfulness.high
+    assert found.faithfulness < 0.5  # uncorrected it is 0.87
 
 
 def test_what_a_ledger_knows_is_learned_from(tmp_path: object) -> None:
