@@ -40,6 +40,7 @@ Result = TypeVar("Result")
 
 SHARES = (0.1, 0.3, 1.0)  # of the product kernel in the process's prior
 NOISES = (0.02, 0.1, 0.3)  # of the process, as a part of the values' variance
+TRIED = np.array([[1, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)  # shares x noises
 MOST_LEARNING = 300  # rows the kernel is learned from
 MOST_ROWS = 2000  # of the process: its work grows with their cube
 MOST_TREE_TERMS = 400  # of which the process is told
@@ -227,8 +228,7 @@ def _fit(
     terms = _shares(fold.forest.largest(MOST_TREE_TERMS))
     prior = _Prior.of(kernel, terms, masks[rows])
     across = _Prior.of(kernel, terms, masks[rows], masks[fold.inside])
-    everything = np.ones((len(SHARES), len(NOISES)), dtype=bool)
-    weights = prior.weights(values[rows], distrust[rows], everything)
+    weights = prior.weights(values[rows], distrust[rows], TRIED)
     held_out = np.stack(
         [across.gram(share) @ weights[i].T for i, share in enumerate(SHARES)]
     )
@@ -339,6 +339,7 @@ def _mixing(errors: Array) -> Array:
     """Weights of shares and noises from held-out errors (shares, noises, rows)."""
     mean = (errors**2).mean(axis=2)
     logs = -EVIDENCE * errors.shape[2] * np.log(mean + 1e-12)
+    logs[~TRIED] = -np.inf
     weights = np.exp(logs - logs.max())
     weights[weights < LIGHTEST * weights.sum()] = 0.0
     mixing: Array = weights / weights.sum()
