@@ -39,11 +39,15 @@ class Stages:
         self.is_over = False
         self._seen: list[float] = []
         self._why = ""
+        self._paid = 0
+        self._seconds = 0.0
 
     def note(self, found: Explanation) -> None:
         """Go on to the next budget, or be over."""
-        fit = found.faithfulness
-        if found.provenance.paid:  # what was known before does not tell a trend
+        fit, made = found.faithfulness, found.provenance
+        self._paid += made.paid
+        self._seconds += made.ablation_seconds
+        if made.paid:  # what was known before does not tell a trend
             self._seen.append(float(fit))
         if self.target is not None and fit.low > self.target:
             self._why = f"R² {fit:.3f} ({fit.low:.3f} to {fit.high:.3f}) clears it"
@@ -67,4 +71,7 @@ class Stages:
             f"{made.reason}; stopped at {made.budget} of {self.budget} ablations, with "
             f"target R² {self.target:g}: {why}"
         )
-        return replace(found, provenance=replace(made, reason=reason))
+        whole = replace(
+            made, reason=reason, paid=self._paid, ablation_seconds=self._seconds
+        )
+        return replace(found, provenance=whole)

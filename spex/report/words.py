@@ -56,9 +56,7 @@ def kept(explanation: Explanation) -> str:
     full = explanation.full_faithfulness
     if full is not None:
         count = len(explanation.fourier.supports)
-        said.append(
-            f"Keeps the {count} largest terms; with all, R² would be {full:.3f}."
-        )
+        said.append(f"Keeps the {count} largest terms; with all, R² is {full:.3f}.")
     share = explanation.hierarchy
     if not isnan(share):
         said.append(
