@@ -13,28 +13,16 @@ default others are used here. Games as in explains_real_value_functions.py.
 
 import argparse
 import json
-import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from explains_real_value_functions import FAMILIES, Game, load_game
+from explains_real_value_functions import FAMILIES, Game, load_game, parser_for
 
 import spex
-from spex.exact import every_mask
-from spex.indices import convert
-from spex.spectrum import SparseFourier
 
 TOP = 10
-
-
-def shapley(game: Game) -> dict[Any, float]:
-    """The exact values."""
-    supports = [tuple(np.flatnonzero(m).tolist()) for m in every_mask(game.num_players)]
-    whole = SparseFourier.from_terms(game.num_players, supports, game.spectrum[:, None])
-    sets, values, _ = convert(whole, "SV", 1)
-    return dict(zip(sets, values[:, 0].tolist(), strict=True))
 
 
 def measure(
@@ -68,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     for family in FAMILIES:
         for path in sorted((options.data / "games" / family).glob("*.npz")):
             game = load_game(path)
-            values = shapley(game)
+            values = game.exact("SV", 1)
             for method in options.methods:
                 for budget in options.budgets:
                     for seed in range(
@@ -104,12 +92,8 @@ def show(path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    default = Path(os.environ.get("SPEX_DATA", "../shared/data"))
-    out = Path(__file__).with_name("results") / f"{Path(__file__).stem}.jsonl"
+    parser = parser_for(__doc__, "covers_the_truth.jsonl")
     add = parser.add_argument
-    add("--data", type=Path, default=default)
-    add("--results", type=Path, default=out)
     add("--methods", nargs="+", default=["proxyspex"])
     add("--budgets", type=int, nargs="+", default=[100, 200, 400])
     add("--seeds", type=int, default=6)

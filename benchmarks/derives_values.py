@@ -11,20 +11,16 @@ the peers sample masks as their weights ask for.
 
 import argparse
 import json
-import os
 from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from explains_real_value_functions import FAMILIES, Game, load_game
+from explains_real_value_functions import FAMILIES, Game, load_game, parser_for
 
 import spex
 from proxyspex import ProxySpex
-from spex.exact import every_mask
-from spex.indices import convert
-from spex.spectrum import SparseFourier
 
 ORDERS = {"SV": 1, "k-SII": 2, "BII": 2}
 OURS = {
@@ -33,19 +29,6 @@ OURS = {
     "proxyspex, paired": ProxySpex(design="paired"),
 }
 Values = dict[tuple[int, ...], float]
-
-
-def exact(game: Game) -> dict[str, Values]:
-    """The true values."""
-    supports = [tuple(np.flatnonzero(m).tolist()) for m in every_mask(game.num_players)]
-    spectrum = game.spectrum[:, None]
-    whole = SparseFourier.from_terms(game.num_players, supports, spectrum)
-    return {index: derived(whole, index) for index in ORDERS}
-
-
-def derived(spectrum: SparseFourier, index: str) -> Values:
-    sets, values, _ = convert(spectrum, index, ORDERS[index])
-    return dict(zip(sets, values[:, 0].tolist(), strict=True))
 
 
 def error(true: Values, found: Values, num_players: int, order: int) -> float:
@@ -85,7 +68,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     for family in FAMILIES:
         for path in sorted((options.data / "games" / family).glob("*.npz")):
             game = load_game(path)
-            truth = exact(game)
+            truth = {index: game.exact(index, order) for index, order in ORDERS.items()}
             where = {"family": family, "game": path.stem}
             for method in OURS:
                 for budget in options.budgets:
@@ -124,13 +107,10 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    default = Path(os.environ.get("SPEX_DATA", "../shared/data"))
-    results = Path(__file__).with_name("results")
+    parser = parser_for(__doc__, "derives_values.json")
     add = parser.add_argument
-    add("--data", type=Path, default=default)
-    add("--peers", type=Path, default=results / "derived_values_peers.jsonl")
-    add("--results", type=Path, default=results / "derives_values.json")
+    peers = Path(__file__).with_name("results") / "derived_values_peers.jsonl"
+    add("--peers", type=Path, default=peers)
     add("--budgets", type=int, nargs="+", default=[100, 200, 400, 800])
     add("--seeds", type=int, default=2)
     options = parser.parse_args()

@@ -26,7 +26,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
@@ -59,7 +59,18 @@ class Game:
     num_players: int
     table: np.ndarray
     spectrum: np.ndarray
-    pairs: Terms  # FSII of order 2
+
+    def exact(self, index: str, order: int) -> Terms:
+        """The true values of an interaction index."""
+        n = self.num_players
+        supports = [tuple(np.flatnonzero(mask).tolist()) for mask in every_mask(n)]
+        whole = SparseFourier.from_terms(n, supports, self.spectrum[:, None])
+        return derived(whole, index, order)
+
+    @cached_property
+    def pairs(self) -> Terms:
+        """True FSII of pairs."""
+        return only_pairs(self.exact("FSII", 2))
 
     def __call__(self, masks: np.ndarray) -> np.ndarray:
         bits = 1 << np.arange(self.num_players)
@@ -76,7 +87,8 @@ class Game:
         pairs = np.flatnonzero(sizes == 2)
         strongest = pairs[np.argsort(-np.abs(self.spectrum[pairs]))][:20]
         signs = np.sign(found[strongest]) == np.sign(self.spectrum[strongest])
-        estimated = second_order(SparseFourier.from_dict(n, terms or {(): 0.0}))
+        guess = SparseFourier.from_dict(n, terms or {(): 0.0})
+        estimated = only_pairs(derived(guess, "FSII", 2))
         return {
             "r2": float(1 - error / (self.spectrum[1:] ** 2).sum()),
             "p10": precision(
@@ -97,17 +109,17 @@ def load_game(path: Path) -> Game:
     table = np.empty(len(values))
     table[masks @ (1 << np.arange(n))] = values
     spectrum = walsh_hadamard(table) / len(table)
-    whole = SparseFourier.from_terms(
-        n, [tuple(np.flatnonzero(m).tolist()) for m in every_mask(n)], spectrum[:, None]
-    )
-    return Game(n, table, spectrum, second_order(whole))
+    return Game(n, table, spectrum)
 
 
-def second_order(spectrum: SparseFourier) -> Terms:
-    """FSII of pairs."""
-    sets, values, _ = convert(spectrum, "FSII", 2)
-    pairs = zip(sets, values[:, 0].tolist(), strict=True)
-    return {players: value for players, value in pairs if len(players) == 2}
+def derived(spectrum: SparseFourier, index: str, order: int) -> Terms:
+    """An interaction index of a spectrum with one output."""
+    sets, values, _ = convert(spectrum, index, order)
+    return dict(zip(sets, values[:, 0].tolist(), strict=True))
+
+
+def only_pairs(values: Terms) -> Terms:
+    return {players: value for players, value in values.items() if len(players) == 2}
 
 
 def precision(true: dict[Any, float], found: dict[Any, float], top: int = 10) -> float:
@@ -313,13 +325,19 @@ def draw(means: dict[Any, Any], methods: list[str], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def parser_for(doc: str, results: str) -> argparse.ArgumentParser:
+    """With the arguments of every script that runs on these games."""
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
+    data = Path(os.environ.get("SPEX_DATA", "../shared/data"))
+    out = Path(__file__).with_name("results") / results
+    parser.add_argument("--data", type=Path, default=data)
+    parser.add_argument("--results", type=Path, default=out)
+    return parser
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    default = Path(os.environ.get("SPEX_DATA", "../shared/data"))
-    out = Path(__file__).with_name("results") / f"{Path(__file__).stem}.jsonl"
+    parser = parser_for(__doc__, "explains_real_value_functions.jsonl")
     add = parser.add_argument
-    add("--data", type=Path, default=default)
-    add("--results", type=Path, default=out)
     add("--budgets", type=int, nargs="+", default=[100, 200, 400, 512, 800, 1600])
     add("--seeds", type=int, default=1)
     add("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))

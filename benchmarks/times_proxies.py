@@ -101,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     out = Path(__file__).with_name("results") / f"{Path(__file__).stem}.json"
     parser.add_argument("--skip-peer", action="store_true")
+    parser.add_argument("--players", type=int, nargs="+", help="only cells of so many")
     parser.add_argument("--json", type=Path, default=out)
     options = parser.parse_args()
     packages = ("numpy", "lightgbm", "shapiq")
@@ -110,6 +111,8 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     rows = []
     for n, m, k, has_peer in CELLS:
+        if options.players and n not in options.players:
+            continue
         for method in ("proxyspex", "shapiq ProxySPEX"):
             if method != "proxyspex" and (options.skip_peer or not has_peer):
                 continue

@@ -191,7 +191,10 @@ def blend(
     mixing = _mixing(values[rows] - smooth[:, :, rows])
     mixed = np.tensordot(mixing, smooth, axes=2)
     trust = _trust((values - trees)[rows], (mixed - trees)[rows])
-    processes = [fit.process(mixing) for fit in fits]
+    processes = [
+        Process(fit.kernel, fit.terms, fit.rows, _mixed(mixing, fit.weights))
+        for fit in fits
+    ]
     whole = _whole(masks, values, distrust, folds, fits, mixing, rng)
     held_out = trees + trust * (mixed - trees)
     outlying = int((distrust > 1).sum())
@@ -200,19 +203,14 @@ def blend(
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """A fold's process under every share and noise: weights (shares, noises, rows) and
-    predictions for the rows inside the fold (shares, noises, inside)."""
+    """A fold's process under every share and noise that is tried: weights (shares,
+    noises, rows), predictions for the rows inside the fold (shares, noises, inside)."""
 
     kernel: ProductKernel
     terms: dict[Support, float]
     rows: Rows
     weights: Array
     held_out: Array
-
-    def process(self, mixing: Array) -> Process:
-        """Its settings mixed."""
-        weights = (mixing[:, :, None] * self.weights).sum(axis=1)
-        return Process(self.kernel, self.terms, self.rows, weights)
 
 
 def _fit(
@@ -252,7 +250,12 @@ def _whole(
     rows = np.sort(rng.permutation(len(masks))[:MOST_ROWS])
     prior = _Prior.of(kernel, terms, masks[rows])
     weights = prior.weights(values[rows], distrust[rows], mixing > 0)
-    return _Fit(kernel, terms, rows, weights, weights).process(mixing)
+    return Process(kernel, terms, rows, _mixed(mixing, weights))
+
+
+def _mixed(mixing: Array, weights: Array) -> Array:
+    """Weights of all settings (shares, noises, rows) as those of one process."""
+    return (mixing[:, :, None] * weights).sum(axis=1)
 
 
 @dataclass(frozen=True, eq=False)

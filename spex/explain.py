@@ -96,9 +96,9 @@ def explain(
     if target_r2 is not None and method == "auto":
         method = ANYTIME
     choose(method, num_players, budget, max_order)  # refuses before anything is paid
-    smallest = least_budget(method, num_players, max_order)
-    if earlier is not None:
-        smallest = max(smallest, earlier.provenance.spent)
+    smallest = 0 if earlier is None else earlier.provenance.spent
+    if target_r2 is not None:
+        smallest = max(smallest, least_budget(method, num_players, max_order))
     with _opened(ledger) as book:
         known = None if earlier is None else earlier.ablations
         before = _known_masks(oracle, book, known)

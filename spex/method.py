@@ -37,6 +37,12 @@ class Recovery:
         reason: what the method chose and why, as a sentence for the user.
         discoveries: supports that were each tested and stand out, the method saying at
             what false discovery rate; None if it tests none.
+        full: the surrogate that the spectrum is the largest terms of, masks (l, n) to
+            values (l, k); None if the spectrum is all there is.
+        full_predictions: its predictions for the rows held out, as
+            `held_out_predictions`.
+        noise_floor: variance of a single value of a stochastic oracle around its mean,
+            (k,), where masks came more than once.
     """
 
     fourier: SparseFourier

@@ -69,12 +69,7 @@ def choose(
 
 
 def least_budget(method: str | Method[Any], num_players: int, max_order: int) -> int:
-    """The least budget a method can use, if not all masks fit in it.
-
-    "auto" takes proxyspex where the budget is small.
-    """
-    if method == "auto":
-        method = "proxyspex"
+    """The least budget a method that `choose` accepts can use; "auto" has none."""
     chosen = _load(method, max_order) if isinstance(method, str) else method
     return int(min(chosen.min_budget(num_players), 2 ** min(num_players, 62)))
 

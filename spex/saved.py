@@ -87,7 +87,11 @@ def _check_consistent(data: Mapping[str, Any]) -> None:
         fit["low"],
         fit["high"],
         fit["num_masks"],
+        *np.ravel(data.get("noise_floor") or ()).tolist(),
     ]
+    full = data.get("full_faithfulness")
+    if full is not None:
+        numbers += [*full["per_output"], full["low"], full["high"], full["num_masks"]]
     if not np.isfinite(np.array(numbers, dtype=np.float64)).all():
         raise ValueError("a number is not finite")
     if not len(data["intact"]) == len(fit["per_output"]) == num_outputs:

@@ -200,14 +200,14 @@ def _fit(explanation: Explanation, output: int) -> str:
     said = escape(words.faithfulness(explanation))
     if len(explanation.outputs) > 1:
         said += f" For this output R² {fit.per_output[output]:.3f}."
+    kept = escape(words.kept(explanation))
     return (
         f'<p class="said">{said}</p>'
         '<svg class="meter" viewBox="0 0 100 10" preserveAspectRatio="none" '
         'aria-hidden="true"><rect class="track" width="100" height="10"/>'
         f'<rect class="level" width="{level}" height="10"/>'
         f'<rect class="spread" x="{low}" y="3.5" width="{high - low:.2f}" '
-        'height="3"/></svg>'
-        f"<p>{escape(words.kept(explanation))}</p>"
+        'height="3"/></svg>' + (f"<p>{kept}</p>" if kept else "")
     )
 
 

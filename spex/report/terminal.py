@@ -64,7 +64,8 @@ def print_explanation(
     console.print(Text(words.faithfulness(explanation)))
     status = explanation.status
     console.print(Text(status.value, style=style.get(status, "green")))
-    console.print(Text(words.kept(explanation), style="dim"))
+    if kept := words.kept(explanation):
+        console.print(Text(kept, style="dim"))
     console.print(Text(words.cost(explanation)))
     console.print(Text(_plain(words.method(explanation)), style="dim"))
 

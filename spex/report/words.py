@@ -51,7 +51,8 @@ def faithfulness(explanation: Explanation) -> str:
 
 
 def kept(explanation: Explanation) -> str:
-    """What leaving out small terms cost, and how hierarchical the rest is."""
+    """What leaving out small terms cost, and how hierarchical the rest is; "" if
+    there is neither."""
     said = []
     full = explanation.full_faithfulness
     if full is not None:
