@@ -5,8 +5,8 @@
 
 Mean squared error over all players or pairs, as a part of the mean square of the true
 values (so 1 is what zeros reach), at equal ablations, averaged over games and seeds
-by its logarithm. Ours from uniform masks, with and without the unbiased correction;
-the peers sample masks as their weights ask for.
+by its logarithm. Ours from uniform masks, with and without the unbiased correction, and
+from the design for Shapley values; the peers sample masks as their weights ask for.
 """
 
 import argparse
@@ -26,7 +26,8 @@ ORDERS = {"SV": 1, "k-SII": 2, "BII": 2}
 OURS = {
     "proxyspex": ProxySpex(),
     "proxyspex, unbiased": ProxySpex(is_unbiased=True),
-    "proxyspex, paired": ProxySpex(design="paired"),
+    "proxyspex, shapley": ProxySpex(design="shapley"),
+    "proxyspex, shapley, 1,000 terms": ProxySpex(design="shapley", num_terms=1000),
 }
 Values = dict[tuple[int, ...], float]
 

@@ -1,16 +1,19 @@
-"""Which masks to ablate: uniform, in pairs, or as orthogonal arrays.
+"""Which masks to ablate: uniform, in pairs, as orthogonal arrays, or by size.
 
 All begin with the intact mask, and a larger budget begins with the masks of a smaller
-one. Each mask by itself is uniform over all 2^n; what differs is how the masks of one
-design hang together. Masks that hang together with those learned from are easier to
-predict than fresh ones: pairs are therefore held out together, and the R^2 of
-orthogonal arrays is a little too high (by .01 to .05 where it was measured).
+one. But in the design for Shapley values, each mask by itself is uniform over all 2^n;
+what differs is how the masks of one design hang together. Masks that hang together with
+those learned from are easier to predict than fresh ones: pairs are therefore held out
+together, and the R^2 of orthogonal arrays is a little too high (by .01 to .05 where it
+was measured).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import ceil, log2
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
 
 from oracles import Masks, distinct_masks
 from spex.masks import uniform_masks
@@ -56,6 +59,47 @@ def orthogonal_masks(num_players: int, count: int, rng: np.random.Generator) -> 
     return _gathered(num_players, count, shifted())
 
 
+def shapley_masks(num_players: int, count: int, rng: np.random.Generator) -> Masks:
+    """Masks of every size equally often, in pairs, as Shapley values weigh them.
+
+    A third are of one player, and of all but one, until all are there: each counts for
+    as much as all masks of a size in the middle (Musco & Witter 2025 sample sizes
+    equally often, too).
+    """
+
+    def pair(players: Sequence[int]) -> Masks:
+        row = np.zeros((1, num_players), dtype=bool)
+        row[0, players] = True
+        return np.concatenate([row, ~row])
+
+    def of_any_size() -> Masks:
+        size = rng.integers(1, max(2, num_players))
+        return pair(rng.permutation(num_players)[:size].tolist())
+
+    def pairs() -> Iterator[Masks]:
+        yield np.zeros((1, num_players), dtype=bool)  # the intact one's
+        for player in rng.permutation(num_players).tolist():
+            yield pair([player])
+            yield of_any_size()
+            yield of_any_size()
+        while True:
+            yield of_any_size()
+
+    return _gathered(num_players, count, pairs())
+
+
+def size_weights(masks: Masks) -> NDArray[np.float64]:
+    """What makes masks (m, n), of some sizes more often, a uniform sample, (m,).
+
+    The part of all masks that are of its size, over that part of those given
+    (post-stratification).
+    """
+    sizes, n = masks.sum(axis=1), masks.shape[1]
+    logs = gammaln(n + 1) - gammaln(sizes + 1) - gammaln(n - sizes + 1)
+    weights: NDArray[np.float64] = np.exp(logs - logs.max())
+    return weights / np.bincount(sizes)[sizes]
+
+
 def _gathered(num_players: int, count: int, parts: Iterator[Masks]) -> Masks:
     """Distinct masks after the intact one, as many as asked for."""
     found = np.ones((1, num_players), dtype=bool)
@@ -71,5 +115,8 @@ DESIGNS: dict[str, Design] = {
     "uniform": uniform_masks,
     "paired": paired_masks,
     "orthogonal": orthogonal_masks,
+    "shapley": shapley_masks,
 }
 """By name. Uniform is the default: see the benchmarks' log."""
+
+IN_PAIRS = ("paired", "shapley")

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from oracles import Masks, Values, check_masks
 from proxyspex.ablated import Ablated
 from proxyspex.blend import MAD, Blend, Fold, blend, in_threads
-from proxyspex.designs import DESIGNS
+from proxyspex.designs import DESIGNS, IN_PAIRS, size_weights
 from proxyspex.sparse import Sparse, sparsify
 from proxyspex.trees import (
     MAX_DEPTH,
@@ -73,7 +73,8 @@ class ProxySpex:
         max_order: largest interaction, from 1 to 8.
         num_terms: most coefficients kept for each output, the mean included; fewer are
             kept where they predict held-out masks as well.
-        design: "uniform", "paired" or "orthogonal", see `designs`.
+        design: "uniform", "paired", "orthogonal", or, for Shapley values and Shapley
+            interactions, "shapley"; see `designs`.
         is_unbiased: add to each coefficient what the held-out errors say is missing,
             the mean of (v - vhat) chi_S, with vhat fitted to the other folds. Over
             uniform masks a coefficient kept in any case is then right on average, if
@@ -131,6 +132,10 @@ class ProxySpex:
         about faithfulness, since they may be of any design."""
         return replace(plan, masks=np.concatenate([plan.masks, known]))
 
+    def given(self, masks: Masks) -> ProxyPlan:
+        """A plan of just these masks, of whatever design, which may repeat."""
+        return ProxyPlan(masks, len(masks))
+
     def recover(
         self, plan: ProxyPlan, values: Values, rng: np.random.Generator
     ) -> Recovery:
@@ -141,7 +146,7 @@ class ProxySpex:
         """
         data = Ablated.of(plan.masks, values, plan.num_designed)
         settings = replace(self.boosting, max_depth=self.max_order)
-        size = 2 if self.design == "paired" else 1
+        size = 2 if self.design in IN_PAIRS else 1
         parts = _Parts.of(data, settings, size, rng)
         fits = [
             self._fit(data, column, parts, settings, generator)
@@ -154,9 +159,13 @@ class ProxySpex:
         full = np.stack([fit.full_held_out[held_out] for fit in fits], axis=1)
         spectrum = _join(data.masks.shape[1], [fit.terms for fit in fits])
         truth = data.values[held_out]
-        scores = [r_squared(truth, p) for p in (predictions, full)]
+        weights = None
+        if self.design == "shapley":
+            weights = size_weights(data.masks[held_out])
+        scores = [r_squared(truth, p, weights) for p in (predictions, full)]
         errors = truth - predictions
-        spread = np.sqrt((errors**2).mean(axis=0) / len(held_out))
+        mean_square = np.average(errors**2, axis=0, weights=weights)
+        spread = np.sqrt(mean_square / len(held_out))
         return Recovery(
             fourier=spectrum,
             standard_errors=np.tile(spread, (len(spectrum.supports), 1)),
@@ -166,6 +175,7 @@ class ProxySpex:
             full=FullSurrogate(fits),
             full_predictions=full,
             noise_floor=data.noise_floor,
+            held_out_weights=weights,
         )
 
     def _fit(

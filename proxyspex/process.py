@@ -27,6 +27,7 @@ from spex.spectrum import Support
 Array = NDArray[np.float64]
 
 NUM_PARTS = 3
+SLIGHT = 1e-4  # part of the loss that is not worth another step
 MAX_STEPS = 40
 USUAL_DECAY = 0.15  # of artanh(rho), where there are few players
 TOTAL_DECAY = 2.0  # of all players together, where there are many
@@ -137,7 +138,7 @@ def learn_kernel(
         jac=True,
         method="L-BFGS-B",
         bounds=start.bounds(),
-        options={"maxiter": MAX_STEPS},
+        options={"maxiter": MAX_STEPS, "ftol": SLIGHT},
     )
     return start.moved(fitted.x).kernel()
 

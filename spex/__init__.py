@@ -12,6 +12,7 @@ from spex.errors import (
 from spex.explain import explain
 from spex.explanation import Explanation, Interaction, Provenance, Status
 from spex.faithfulness import Faithfulness
+from spex.given import explain_values
 from spex.method import Method, Plan, Recovery
 from spex.outlook import Outlook, outlook
 from spex.saved import load
@@ -36,6 +37,7 @@ __all__ = [
     "Status",
     "SupportError",
     "explain",
+    "explain_values",
     "load",
     "outlook",
 ]

@@ -15,7 +15,7 @@ ROUNDING = 1e-12  # coefficients below this part of the largest value are droppe
 
 @dataclass(frozen=True, eq=False)
 class ExactPlan:
-    """All 2^n masks, the intact one first."""
+    """All 2^n masks; they may repeat where they were given."""
 
     masks: Masks
 
@@ -54,6 +54,10 @@ class Exact:
             )
         return ExactPlan(every_mask(num_players)[::-1])
 
+    def given(self, masks: Masks) -> ExactPlan:
+        """A plan of just these masks, all 2^n of them, which may repeat."""
+        return ExactPlan(masks)
+
     def recover(
         self,
         plan: ExactPlan,
@@ -62,7 +66,11 @@ class Exact:
     ) -> Recovery:
         """The whole spectrum by a fast Walsh-Hadamard transform."""
         num_players = plan.masks.shape[1]
-        coefficients = walsh_hadamard(values[::-1]) / 2**num_players
+        codes = plan.masks @ (1 << np.arange(num_players))
+        sums = np.zeros((2**num_players, values.shape[1]))
+        np.add.at(sums, codes, values)
+        table = sums / np.bincount(codes)[:, None]
+        coefficients = walsh_hadamard(table) / 2**num_players
         kept = np.abs(coefficients).max(axis=1) > ROUNDING * np.abs(values).max()
         supports = [
             tuple(np.flatnonzero(row).tolist()) for row in every_mask(num_players)[kept]

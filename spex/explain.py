@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,10 @@ from oracles import (
     run,
 )
 from spex.anytime import ANYTIME, Stages
+from spex.assemble import assemble, versions
 from spex.errors import BudgetError, MethodError
 from spex.explanation import Explanation, Provenance
-from spex.faithfulness import estimate_faithfulness, exact_faithfulness
-from spex.method import Extensible, Method, Plan, Recovery
+from spex.method import Extensible, Method, Plan
 from spex.registry import Choice, choose, continued, default_budget, least_budget
 
 
@@ -158,9 +157,10 @@ class _Job:
             ablation_seconds=done.seconds,
             recovery_seconds=time.perf_counter() - started,
             subject=dict(self.oracle.description),
-            versions={name: version(name) for name in ("spex-explain", "numpy")},
+            versions=versions(),
         )
-        return _explanation(self.oracle, plan, done.values, recovery, made)
+        ablations = Ablations(plan.masks, done.values, self.oracle.fingerprint)
+        return assemble(self.oracle, ablations, recovery, made)
 
 
 def _known_masks(oracle: Oracle, book: Ledger | None, known: Ablations | None) -> Masks:
@@ -244,10 +244,11 @@ def _settings(
     """Seed and largest order: as given, as earlier, or the defaults."""
     past = None if earlier is None else earlier.provenance
     seed = _first(seed, 0 if past is None else past.seed)
-    return _checked_seed(seed), _first(max_order, 5 if past is None else past.max_order)
+    return checked_seed(seed), _first(max_order, 5 if past is None else past.max_order)
 
 
-def _checked_seed(seed: int) -> int:
+def checked_seed(seed: int) -> int:
+    """The seed, if it is one; else MethodError."""
     if not isinstance(seed, Integral) or seed < 0:
         raise MethodError(f"seed={seed} must be a whole number of at least 0.")
     return int(seed)
@@ -274,40 +275,3 @@ def _opened(ledger: str | Path | Ledger | None) -> Any:
     if ledger is None or isinstance(ledger, Ledger):
         return nullcontext(ledger)
     return Ledger(ledger)
-
-
-def _explanation(
-    oracle: Oracle,
-    plan: Plan,
-    values: np.ndarray,
-    recovery: Recovery,
-    provenance: Provenance,
-) -> Explanation:
-    num_outputs = values.shape[1]
-    outputs = tuple(oracle.outputs) or tuple(f"output {j}" for j in range(num_outputs))
-    measured = values[recovery.held_out]
-    if len(measured):
-        faithfulness = estimate_faithfulness(
-            measured, recovery.held_out_predictions, is_cross_fitted=True
-        )
-    else:
-        faithfulness = exact_faithfulness(num_outputs)
-    full = None
-    if recovery.full_predictions is not None:
-        full = estimate_faithfulness(
-            measured, recovery.full_predictions, is_cross_fitted=True
-        )
-    return Explanation(
-        players=tuple(oracle.players),
-        outputs=outputs,
-        fourier=recovery.fourier,
-        standard_errors=recovery.standard_errors,
-        faithfulness=faithfulness,
-        intact=values[int(np.argmax(plan.masks.sum(axis=1)))],
-        provenance=provenance,
-        discoveries=recovery.discoveries,
-        full=recovery.full,
-        full_faithfulness=full,
-        noise_floor=recovery.noise_floor,
-        ablations=Ablations(plan.masks, values, oracle.fingerprint),
-    )

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oracles import Ablations, Masks
+from spex.ends import SHAPLEY_TYPE, Ends, put_in
 from spex.errors import InteractionIndexError
 from spex.faithfulness import LEVEL, Faithfulness
 from spex.files import write_text
@@ -117,6 +118,8 @@ class Explanation:
         full_faithfulness: of that; the difference is what leaving out terms cost.
         noise_floor: variance of a single value of a stochastic oracle, (k,), told by
             repeated masks; None if there were none.
+        ends: what was measured with no, one, all but one and all players; None where
+            nothing is estimated.
         ablations: what was paid for; None in one that was read from a file.
     """
 
@@ -131,6 +134,7 @@ class Explanation:
     full: Callable[[Masks], NDArray[np.float64]] | None = None
     full_faithfulness: Faithfulness | None = None
     noise_floor: NDArray[np.float64] | None = None
+    ends: Ends | None = None
     ablations: Ablations | None = None
 
     @property
@@ -171,6 +175,10 @@ class Explanation:
     ) -> dict[Support, float | NDArray[np.float64]]:
         """An interaction index in closed form: {players: value}, (k,) arrays if k > 1.
 
+        It is the surrogate's; only for "SV", "SII" and "k-SII", which weigh them much,
+        values measured with no, one, all but one and all players take the place of the
+        surrogate's (see `spex.ends`).
+
         Args:
             name: "Fourier" or a key of `spex.indices.INDICES` ("SV", "BV", "SII",
                 "BII", "k-SII", "STII", "FSII", "FBII", "Moebius").
@@ -195,8 +203,10 @@ class Explanation:
             return sets, self.fourier.coefficients[kept], errors
         if order is None:
             order = self._default_order(name, highest)
-        variances = self.standard_errors**2
-        sets, values, variances = convert(self.fourier, name, order, variances)
+        table = convert(self.fourier, name, order, self.standard_errors**2)
+        if self.ends is not None and name in SHAPLEY_TYPE:
+            table = put_in(self.ends, self.fourier, name, order, table)
+        sets, values, variances = table
         return sets, values, np.sqrt(variances)
 
     def _default_order(self, name: str, highest: int) -> int:
@@ -291,6 +301,7 @@ class Explanation:
             "noise_floor": (
                 None if self.noise_floor is None else self.noise_floor.tolist()
             ),
+            "ends": None if self.ends is None else self.ends.to_json(),
             "intact": self.intact.tolist(),
             "provenance": asdict(self.provenance),
         }

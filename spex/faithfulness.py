@@ -78,16 +78,25 @@ class _Ratio:
     influence: NDArray[np.float64]
 
 
-def r_squared(values: Values, predictions: Values) -> NDArray[np.float64]:
-    """R^2 of each output, shape (k,).
+Weights = NDArray[np.float64]
+
+
+def r_squared(
+    values: Values, predictions: Values, weights: Weights | None = None
+) -> NDArray[np.float64]:
+    """R^2 of each output, shape (k,); rows may weigh differently, (m,).
 
     An output that does not vary has R^2 1 if it is predicted to rounding, else 0.
     """
-    return 1 - _unexplained(values, predictions).unexplained
+    return 1 - _unexplained(values, predictions, weights).unexplained
 
 
 def estimate_faithfulness(
-    values: Values, predictions: Values, *, is_cross_fitted: bool = False
+    values: Values,
+    predictions: Values,
+    *,
+    weights: Weights | None = None,
+    is_cross_fitted: bool = False,
 ) -> Faithfulness:
     """Mean R^2 over outputs with an interval, from held-out predictions (m, k).
 
@@ -97,11 +106,13 @@ def estimate_faithfulness(
     Args:
         values: shape (m, k).
         predictions: shape (m, k).
+        weights: shape (m,), of any scale, where masks are no uniform sample but are one
+            with these weights.
         is_cross_fitted: whether predictions come from folds that learned from most of
             the other rows, and the R^2 is of what learned from all; the interval is
             then widened by `WIDENING` and `DRIFT`.
     """
-    ratio = _unexplained(values, predictions)
+    ratio = _unexplained(values, predictions, weights)
     total = float(ratio.unexplained.mean())
     if total <= 0:
         return Faithfulness(1.0, 1.0, (1.0,) * values.shape[1], len(values))
@@ -120,9 +131,12 @@ def exact_faithfulness(num_outputs: int) -> Faithfulness:
     return Faithfulness(1.0, 1.0, (1.0,) * num_outputs, 0)
 
 
-def _unexplained(values: Values, predictions: Values) -> _Ratio:
-    squares = (values - values.mean(axis=0)) ** 2
-    errors = (values - predictions) ** 2
+def _unexplained(
+    values: Values, predictions: Values, weights: Weights | None
+) -> _Ratio:
+    w = np.ones(len(values)) if weights is None else weights / weights.mean()
+    squares = (values - np.average(values, axis=0, weights=w)) ** 2 * w[:, None]
+    errors = (values - predictions) ** 2 * w[:, None]
     rounding = (1e-12 * np.abs(values).max(axis=0)) ** 2
     constant = squares.mean(axis=0) <= rounding
     predicted = errors.mean(axis=0) <= rounding

@@ -30,8 +30,8 @@ class Recovery:
     Attributes:
         fourier: the surrogate's spectrum.
         standard_errors: of its coefficients, (terms, k).
-        held_out: rows of the plan's masks that are uniform over all masks and that
-            `held_out_predictions` were not fitted to.
+        held_out: rows of the plan's masks that are uniform over all masks, if weighted
+            by `held_out_weights`, and that `held_out_predictions` were not fitted to.
         held_out_predictions: shape (len(held_out), k). Both are empty if every mask
             was ablated and the spectrum is exact.
         reason: what the method chose and why, as a sentence for the user.
@@ -43,6 +43,7 @@ class Recovery:
             `held_out_predictions`.
         noise_floor: variance of a single value of a stochastic oracle around its mean,
             (k,), where masks came more than once.
+        held_out_weights: (len(held_out),), of any scale; None if all are equal.
     """
 
     fourier: SparseFourier
@@ -54,6 +55,7 @@ class Recovery:
     full: Callable[[Masks], Values] | None = None
     full_predictions: NDArray[np.float64] | None = None
     noise_floor: NDArray[np.float64] | None = None
+    held_out_weights: NDArray[np.float64] | None = None
 
 
 PlanT = TypeVar("PlanT", bound=Plan)
@@ -64,7 +66,7 @@ class Method(Protocol, Generic[PlanT]):
 
     Registered under a name in the entry-point group `spex.methods` it can be chosen by
     that name; `factory(max_order=...)` makes one. A method that can learn from masks of
-    any design has a fourth function, see `Extensible`.
+    any design has two more functions, see `Extensible` and `Learner`.
     """
 
     def min_budget(self, num_players: int) -> int:
@@ -89,3 +91,17 @@ class Extensible(Protocol):
 
     def extended(self, plan: Any, known: Masks) -> Any:
         """The plan with these masks (m, n), none of them in it, after its own."""
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A method that can do with masks of any design."""
+
+    def min_budget(self, num_players: int) -> int:
+        """The fewest distinct masks `given` accepts."""
+
+    def given(self, masks: Masks) -> Any:
+        """A plan of just these masks (m, n), which may repeat."""
+
+    def recover(self, plan: Any, values: Values, rng: np.random.Generator) -> Recovery:
+        """The spectrum from the values (m, k) of the plan's masks, row by row."""

@@ -13,7 +13,7 @@ from spex.coded.field import Field
 from spex.coded.shapes import shape_for, smallest_budget
 from spex.errors import BudgetError, MethodError
 from spex.exact import Exact
-from spex.method import Method
+from spex.method import Learner, Method
 
 GROUP = "spex.methods"
 SPEX_B = 6  # from 2^6 bins a group on, coded designs resolve what trees blur
@@ -66,6 +66,35 @@ def choose(
             f"budget={needed} or more, a smaller max_order, or another method."
         )
     return Choice(chosen, name, reason)
+
+
+def choose_learner(
+    method: str | Method[Any], num_players: int, distinct: int, max_order: int
+) -> tuple[Learner, str, str]:
+    """A method that learns from given masks, so many of them distinct; name and reason.
+
+    Raises:
+        MethodError: no method of that name, or it needs masks of its own.
+        BudgetError: fewer masks than it can learn from.
+    """
+    if isinstance(method, str) and method not in method_names():
+        known = ", ".join(method_names())
+        raise MethodError(f"method={method!r} is not known. Choose from {known}.")
+    if num_players < 63 and distinct == 2**num_players:
+        return Exact(), "exact", f"all 2^{num_players} masks were given"
+    name = method if isinstance(method, str) else type(method).__name__
+    found = _checked(_load(method, max_order) if isinstance(method, str) else method)
+    if not isinstance(found, Learner):
+        raise MethodError(
+            f"method={name!r} needs masks of its own design, and these were given. Use "
+            "'proxyspex', or spex.explain with an oracle."
+        )
+    needed = found.min_budget(num_players)
+    if distinct < needed:
+        raise BudgetError(
+            f"masks has {distinct} distinct rows, below the {needed} that {name} needs."
+        )
+    return found, name, "masks and values were given"
 
 
 def least_budget(method: str | Method[Any], num_players: int, max_order: int) -> int:

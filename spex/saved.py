@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from spex.ends import Ends
 from spex.errors import ResultError
 from spex.explanation import SCHEMA, SCHEMA_VERSION, Explanation, Provenance
 from spex.faithfulness import Faithfulness
@@ -60,7 +61,21 @@ def _from_json(data: Mapping[str, Any]) -> Explanation:
         intact=np.array(data["intact"], dtype=float),
         provenance=Provenance(**data["provenance"]),
         discoveries=_discoveries(fourier, spectrum),
+        ends=_ends(data, spectrum),
     )
+
+
+def _ends(data: Mapping[str, Any], spectrum: SparseFourier) -> Ends | None:
+    """As saved; files of before they were have none."""
+    saved = data.get("ends")
+    if saved is None:
+        return None
+    n, k = spectrum.num_players, spectrum.num_outputs
+    ends = Ends.from_json(saved, k)
+    shapes = [part.shape for part in (ends.none, ends.single, ends.all_but, ends.all)]
+    if shapes != [(1, k), (n, k), (n, k), (1, k)]:
+        raise ValueError("the ends are not those of the players and outputs")
+    return ends
 
 
 def _discoveries(

@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from proxyspex import ProxySpex
-from proxyspex.designs import DESIGNS, orthogonal_masks, paired_masks
+from proxyspex.designs import (
+    DESIGNS,
+    orthogonal_masks,
+    paired_masks,
+    shapley_masks,
+    size_weights,
+)
 from spex import MethodError
+from spex.exact import every_mask
 from spex.testing import MethodContract
 
 
@@ -19,6 +26,11 @@ class TestPaired(MethodContract):
 class TestOrthogonal(MethodContract):
     def make_method(self) -> ProxySpex:
         return ProxySpex(design="orthogonal")
+
+
+class TestShapley(MethodContract):
+    def make_method(self) -> ProxySpex:
+        return ProxySpex(design="shapley")
 
 
 @pytest.mark.parametrize("design", DESIGNS)
@@ -46,6 +58,23 @@ def test_three_players_take_all_patterns_equally_often(num_players: int) -> None
     for players in combinations(range(0, num_players, 3), 3):
         codes = masks[:, players] @ [1, 2, 4]
         assert (np.bincount(codes, minlength=8) == block // 8).all(), players
+
+
+def test_the_design_for_shapley_values_has_all_sizes_and_all_ends() -> None:
+    masks = shapley_masks(15, 999, np.random.default_rng(0))
+    assert (masks[0::2] ^ masks[1::2]).all()
+    counts = np.bincount(masks.sum(axis=1), minlength=16)
+    assert (counts[[0, 1, 14, 15]] == [1, 15, 15, 1]).all()
+    assert (counts[2:14] > 50).all()
+
+
+def test_weights_make_a_uniform_sample_of_all_sizes() -> None:
+    masks = shapley_masks(15, 999, np.random.default_rng(0))
+    weights = size_weights(masks)
+    for power in (1, 2, 3):
+        mean = np.average(masks.sum(axis=1) ** power, weights=weights)
+        truth = (every_mask(15).sum(axis=1) ** power).mean()
+        assert mean == pytest.approx(truth)
 
 
 def test_an_unknown_design_is_refused() -> None:

@@ -1,0 +1,69 @@
+"""An explanation from what was ablated and what a method recovered from it."""
+
+from importlib.metadata import version
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oracles import Ablations, Oracle, Values
+from spex.ends import Ends
+from spex.explanation import Explanation, Provenance
+from spex.faithfulness import (
+    Faithfulness,
+    estimate_faithfulness,
+    exact_faithfulness,
+)
+from spex.method import Recovery
+
+
+def assemble(
+    oracle: Oracle, ablations: Ablations, recovery: Recovery, made: Provenance
+) -> Explanation:
+    """Names, faithfulness and provenance put to a spectrum."""
+    masks, values = ablations.masks, ablations.values
+    outputs = tuple(oracle.outputs) or tuple(
+        f"output {j}" for j in range(values.shape[1])
+    )
+
+    def fit(predictions: Values) -> Faithfulness:
+        return estimate_faithfulness(
+            values[recovery.held_out],
+            predictions,
+            weights=recovery.held_out_weights,
+            is_cross_fitted=True,
+        )
+
+    is_exact = not len(recovery.held_out)
+    full = recovery.full_predictions
+    return Explanation(
+        players=tuple(oracle.players),
+        outputs=outputs,
+        fourier=recovery.fourier,
+        standard_errors=recovery.standard_errors,
+        faithfulness=(
+            exact_faithfulness(len(outputs))
+            if is_exact
+            else fit(recovery.held_out_predictions)
+        ),
+        intact=_intact(ablations, recovery),
+        provenance=made,
+        discoveries=recovery.discoveries,
+        full=recovery.full,
+        full_faithfulness=None if full is None else fit(full),
+        noise_floor=recovery.noise_floor,
+        ends=None if is_exact else Ends.of(masks, values),
+        ablations=ablations,
+    )
+
+
+def _intact(ablations: Ablations, recovery: Recovery) -> NDArray[np.float64]:
+    """The mean value with every player kept, or, if none was measured, as predicted."""
+    everyone = ablations.masks.all(axis=1)
+    if everyone.any():
+        return np.asarray(ablations.values[everyone].mean(axis=0))
+    return recovery.fourier(np.ones((1, ablations.masks.shape[1]), dtype=bool))[0]
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that matter."""
+    return {name: version(name) for name in ("spex-explain", "numpy")}

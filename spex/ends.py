@@ -1,0 +1,190 @@
+"""Shapley-type indices with the values measured at the ends put in.
+
+The Shapley interaction index of T weighs the coalition S by
+
+    (-1)^(t - l) / ((n - t + 1) C(n - t, s - l)),   s = |S|, t = |T|, l = |S & T|
+
+(Grabisch & Roubens 1999): the coalitions of no, one, all but one and all players, the
+ends, count as much as all C(n, n/2) of the middle, to which the surrogate is fitted.
+Where an end was measured, its value takes the place of the surrogate's. Shapley values
+then add up to v(all) - v(none) if these two were measured.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from itertools import combinations
+from math import comb
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oracles import Masks, Values, distinct_masks
+from spex.indices import bernoulli
+from spex.spectrum import SparseFourier, Support
+
+SHAPLEY_TYPE = ("SV", "SII", "k-SII")
+MOST_SETS = 20_000  # listed; where there are more, only those of the spectrum are
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """Something for every coalition at the ends, NaN where it is not known.
+
+    Attributes:
+        none, all: of no and of all players, (1, k).
+        single, all_but: of one player and of all others, (n, k).
+    """
+
+    none: Array
+    single: Array
+    all_but: Array
+    all: Array
+
+    @classmethod
+    def of(cls, masks: Masks, values: Values) -> "Ends":
+        """The means of values (m, k) measured at masks (m, n)."""
+        first, place = distinct_masks(masks)
+        sums = np.zeros((len(first), values.shape[1]))
+        np.add.at(sums, place, values)
+        means = sums / np.bincount(place)[:, None]
+        masks, n = masks[first], masks.shape[1]
+        sizes = masks.sum(axis=1)
+
+        def filled(size: int, players: Masks) -> Array:
+            known = np.full((len(players.T), values.shape[1]), np.nan)
+            rows = np.flatnonzero(sizes == size)
+            known[players[rows].argmax(axis=1)] = means[rows]
+            return known
+
+        everyone = np.ones((len(masks), 1), dtype=bool)
+        unknown = np.full((n, values.shape[1]), np.nan)
+        return cls(
+            filled(0, everyone),
+            filled(1, masks) if n > 1 else unknown,
+            filled(n - 1, ~masks) if n > 2 else unknown,  # of two, single players
+            filled(n, everyone),
+        )
+
+    @classmethod
+    def predicted(cls, spectrum: SparseFourier) -> "Ends":
+        """What a surrogate says there."""
+        n, k = spectrum.num_players, spectrum.num_outputs
+        sums = np.zeros((2, n, k))  # of the coefficients a player is in
+        totals = np.zeros((2, 1, k))
+        for support, coefficient in zip(
+            spectrum.supports, spectrum.coefficients, strict=True
+        ):
+            both = np.stack([coefficient, (-1) ** len(support) * coefficient])
+            totals[:, 0] += both
+            sums[:, list(support)] += both[:, None]
+        (none, everyone), (inside, outside) = totals, 2 * sums
+        return cls(none, none - inside, everyone - outside, everyone)
+
+    def missed(self, spectrum: SparseFourier) -> "Ends":
+        """Measured less predicted; 0 where nothing was measured."""
+        said = Ends.predicted(spectrum)
+        return Ends(
+            *(
+                np.nan_to_num(getattr(self, part.name) - getattr(said, part.name))
+                for part in fields(self)
+            )
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-ready data, null for NaN; the inverse of `from_json`."""
+        return {
+            part.name: [
+                None if np.isnan(row).any() else row.tolist()
+                for row in getattr(self, part.name)
+            ]
+            for part in fields(self)
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], num_outputs: int) -> "Ends":
+        """From what `to_json` returned."""
+        unknown = [np.nan] * num_outputs
+        return cls(
+            *(
+                np.array([row or unknown for row in data[part.name]], dtype=np.float64)
+                for part in fields(cls)
+            )
+        )
+
+
+def put_in(
+    ends: Ends,
+    spectrum: SparseFourier,
+    name: str,
+    order: int,
+    index: tuple[list[Support], Array, Array],
+) -> tuple[list[Support], Array, Array]:
+    """An index of the surrogate with the measured ends in the place of its own.
+
+    Args:
+        ends: measured, of (k,) values.
+        spectrum: the surrogate's.
+        name: one of `SHAPLEY_TYPE`.
+        order: the largest set.
+        index: the surrogate's: sets, values (sets, k), variances (sets, k).
+
+    Returns:
+        The same with the ends, of all sets up to `order`, or of the same sets where
+        there are more than `MOST_SETS`. A set that no term of the spectrum contains
+        has the mean variance of the others of its size.
+    """
+    sets, values, variances = index
+    n, missed = spectrum.num_players, ends.missed(spectrum)
+    sizes = range(1, min(order, n) + 1)
+    if sum(comb(n, t) for t in sizes) <= MOST_SETS:
+        everything = [s for t in sizes for s in combinations(range(n), t)]
+        listed = [*(s for s in sets if not s), *everything]
+    else:
+        listed = sets
+    place = {players: row for row, players in enumerate(sets)}
+    rows = np.array([place.get(players, -1) for players in listed], dtype=np.int64)
+    lengths = np.array([len(players) for players in listed], dtype=np.int64)
+    found = np.zeros((2, len(listed), values.shape[1]))
+    found[:, rows >= 0] = values[rows[rows >= 0]], variances[rows[rows >= 0]]
+    for t in np.unique(lengths).tolist():
+        same = lengths == t
+        players = np.array([s for s in listed if len(s) == t], dtype=np.int64)
+        players = players.reshape(len(players), t)
+        found[0, same] += _effects(missed, players, name, order)
+        if (rows[same] >= 0).any():
+            found[1, same & (rows < 0)] = found[1, same & (rows >= 0)].mean(axis=0)
+    return listed, found[0], found[1]
+
+
+def _effects(missed: Ends, players: NDArray[np.int64], name: str, order: int) -> Array:
+    """What the ends add to the index of sets of one size, (sets, t) -> (sets, k)."""
+    n, t = len(missed.single), players.shape[1]
+    if not t:  # k-SII: by convention v(empty)
+        return missed.none
+    if name != "k-SII":
+        return _shapley(missed, players, t)
+    # sum over the sets Q that hold T of Bernoulli(|Q| - t) SII(Q), by their mean
+    total = np.zeros((len(players), missed.none.shape[1]))
+    for q in range(t, min(order, n) + 1):
+        weight = float(bernoulli(q - t)) * comb(n - t, q - t)
+        total += weight * _shapley(missed, players, q)
+    return total
+
+
+def _shapley(missed: Ends, players: NDArray[np.int64], size: int) -> Array:
+    """Mean Shapley interaction index of the sets of that size that hold players."""
+    n, t = len(missed.single), players.shape[1]
+    more = (size - t) / max(n - t, 1)  # of the others are in such a set
+
+    def differ(part: Array) -> Array:
+        """Mean over the players outside a set, less the sum over those inside."""
+        total, own = part.sum(axis=0), part[players].sum(axis=1)
+        inside = own + more * (total - own)
+        return np.asarray((total - inside) / max(n - size, 1) - inside)
+
+    few = missed.none + differ(missed.single)
+    many = missed.all + differ(missed.all_but)
+    return np.asarray(((-1) ** size * few + many) / (n - size + 1))

@@ -1,0 +1,98 @@
+"""Explain from masks and values that are there already: no oracle is asked."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from oracles import (
+    Ablations,
+    FunctionOracle,
+    InputError,
+    Masks,
+    Values,
+    check_masks,
+    distinct_masks,
+)
+from oracles.run import check_values
+from spex.assemble import assemble, versions
+from spex.explain import checked_seed
+from spex.explanation import Explanation, Provenance
+from spex.method import Method
+from spex.registry import choose_learner
+
+
+def explain_values(
+    masks: Any,
+    values: Any,
+    *,
+    players: Sequence[str] | None = None,
+    outputs: Sequence[str] = (),
+    method: str | Method[Any] = "proxyspex",
+    seed: int = 0,
+    max_order: int = 5,
+) -> Explanation:
+    """Find which players act together from ablations made elsewhere.
+
+    Masks may be of any design. One that comes more than once, each time with a value of
+    its own, tells the noise of a stochastic system: its values are averaged, and
+    `noise_floor` is reported. Faithfulness is over masks like those given: only if they
+    are a uniform sample is it what `explain` reports.
+
+    Args:
+        masks: bool or 0/1, shape (m, n), True or 1 = kept.
+        values: shape (m,) or (m, k), finite.
+        players: n names; by default the players' numbers.
+        outputs: k names, if they have any.
+        method: a method's name, or an object, that learns from any masks (proxyspex).
+        seed: of the recovery.
+        max_order: the largest interaction looked for, if `method` is a name.
+
+    Raises:
+        InputError: masks or values of a wrong type or shape, or not finite.
+        BudgetError: fewer distinct masks than the method can learn from.
+        MethodError: no such method, or one that needs masks of its own.
+    """
+    masks = _as_masks(masks)
+    names = masks.shape[1] if players is None else players
+    oracle = FunctionOracle(_not_asked, names, outputs=outputs)
+    masks = check_masks(masks, len(oracle.players))
+    values = np.asarray(values, dtype=np.float64)
+    values = values[:, None] if values.ndim == 1 else values
+    values = check_values(values, masks, oracle)
+    spent = len(distinct_masks(masks)[0])
+    learner, name, reason = choose_learner(method, masks.shape[1], spent, max_order)
+    generator = np.random.default_rng(checked_seed(seed))
+    started = time.perf_counter()
+    recovery = learner.recover(learner.given(masks), values, generator)
+    made = Provenance(
+        method=name,
+        reason=f"{reason}; {recovery.reason}",
+        budget=spent,
+        spent=spent,
+        paid=0,
+        seed=seed,
+        max_order=max_order,
+        ablation_seconds=0.0,
+        recovery_seconds=time.perf_counter() - started,
+        subject={"kind": "values"},
+        versions=versions(),
+    )
+    return assemble(oracle, Ablations(masks, values, ""), recovery, made)
+
+
+def _as_masks(masks: Any) -> Masks:
+    """0 and 1 as booleans; anything else is left for `check_masks` to refuse."""
+    masks = np.asarray(masks)
+    if masks.ndim != 2:
+        raise InputError(
+            f"masks have shape {masks.shape}; expected (m, n): a row for each "
+            "ablation and a column for each player."
+        )
+    is_binary = masks.dtype != np.bool_ and np.isin(masks, (0, 1)).all()
+    return masks.astype(bool) if is_binary else masks
+
+
+def _not_asked(masks: Masks) -> Values:
+    raise InputError("values were given for some masks only; there are no others.")
