@@ -26,6 +26,7 @@ import spex
 from oracles import Ledger
 from oracles.embedded.facts_world import Story, generate
 from oracles.features import CausalOracle, load_model
+from oracles.features.prompts import text_prompt
 
 NUM_WORDS = 500
 NUM_FACTS, NUM_FILLERS = 24, 60
@@ -44,13 +45,16 @@ def long_story(seed: int) -> Story:
 
 
 def oracle_of(story: Story) -> CausalOracle:
-    return CausalOracle(
+    prompt = text_prompt(
         " ".join(story.sentences),
-        load_model("facts"),
+        segments="word",
         suffix=f"Question: {story.question} Answer:",
+    )
+    return CausalOracle(
+        prompt,
+        load_model("facts"),
         continuation=story.answer,
         alternative=story.wrong_answers[0],
-        segments="word",
     )
 
 

@@ -13,8 +13,7 @@ from oracles.base import Masks, Values, fingerprint_of
 from oracles.errors import InputError
 from oracles.features.batching import score_in_batches
 from oracles.features.loading import LoadedModel
-from oracles.features.removal import make_ablator
-from oracles.features.segments import split
+from oracles.features.prompts import Prompt
 
 CAUSAL_VALUES = ("log-probability", "log-odds", "probability")
 ANSWER_TOKENS = 16  # longest answer taken from the model itself
@@ -31,58 +30,47 @@ class _Continuation:
 class CausalOracle:
     """How likely a continuation is when some of the prompt's segments are removed.
 
-    The prompt is `text` and then `suffix`, which is never ablated: put the question
-    there. What stands between the two in the intact prompt stands there under every
-    mask. White space between prompt and continuation counts as the continuation's; a
-    space is put there if there is none and the prompt ends in a word or a mark; the
+    White space between prompt and continuation counts as the continuation's; a space
+    is put there if there is none and the prompt ends in a word or a mark; the
     description says under `scored` what was scored. Making one has the model answer
     the intact prompt, up to 16 forward passes.
 
     Args:
-        text: the part of the prompt that is ablated.
+        prompt: what is ablated; see `prompts.text_prompt`.
         loaded: a causal language model.
-        suffix: the part that is always kept, after the text.
         continuation: what is scored; by default the model's own greedy answer to the
             intact prompt, up to a line's end or 16 tokens.
         alternative: if given, the value is the log-odds between the two, log
             p(continuation) - log p(alternative).
-        segments: kind of segment; see `segments.split`.
         value: "log-probability" in nats, summed over tokens, the default; "log-odds",
             log p / (1 - p); or "probability". With an alternative only "log-odds".
-        removal: "delete" or "mask"; see `removal.make_ablator`.
         batch_size: prompts in one forward pass.
 
     Raises:
-        InputError: a text, segments, continuation, value or removal that cannot be
-            used, or a prompt longer than the model's context.
+        InputError: a continuation or value that cannot be used, or a prompt longer
+            than the model's context.
     """
 
     def __init__(
         self,
-        text: str,
+        prompt: Prompt,
         loaded: LoadedModel,
         *,
-        suffix: str = "",
         continuation: str | None = None,
         alternative: str | None = None,
-        segments: str = "sentence",
         value: str | None = None,
-        removal: str = "delete",
         batch_size: int = 32,
     ) -> None:
-        self._loaded, self._batch_size = loaded, batch_size
-        self._suffix, self._joint = suffix, _joint(text, suffix)
+        self._prompt, self._loaded, self._batch_size = prompt, loaded, batch_size
         self._value = _checked_value(value, alternative)
-        cut = split(text, segments, loaded.tokenizer)
-        self._ablator = make_ablator(text, cut, removal, loaded.tokenizer)
-        self.players = tuple(segment.of(text) for segment in cut)
-        self._start, self._empty = _start_tokens(loaded.tokenizer, suffix)
-        prompt = self._prompt(text)
-        ids = self._prompt_tokens([prompt])[0]
+        self.players = prompt.players
+        intact, nothing = prompt.write_all(_all_and_none(len(self.players)))
+        self._start, self._empty = _start_tokens(loaded.tokenizer, nothing)
+        ids = self._prompt_tokens([intact])[0]
         self._check_length(len(ids) + 1)
         answer, confidence = self._greedy(ids)
         given = [words for words in (continuation, alternative) if words is not None]
-        scored = [self._continuation(prompt, words) for words in given]
+        scored = [self._continuation(intact, words) for words in given]
         if continuation is None:
             scored.insert(0, _not_empty(answer))
         self._scored = [continued.tokens for continued in scored]
@@ -93,11 +81,7 @@ class CausalOracle:
             "kind": "causal-lm",
             "model": loaded.name,
             "dtype": str(loaded.model.dtype),
-            "text": text,
-            "suffix": suffix,
-            "spans": [[segment.start, segment.end] for segment in cut],
-            "segments": segments,
-            "removal": removal,
+            **prompt.description,
             "value": self._value,
             "continuation": named[0],
             "alternative": named[1] if len(named) == 2 else None,
@@ -116,8 +100,8 @@ class CausalOracle:
 
     def evaluate(self, masks: Masks) -> Values:
         """The continuation's value under every mask, (m, 1)."""
-        prompts = [self._prompt(text) for text in self._ablator.write_all(masks)]
-        scores = self._log_probabilities(self._prompt_tokens(prompts))
+        prompts = self._prompt_tokens(self._prompt.write_all(masks))
+        scores = self._log_probabilities(prompts)
         if self._value == "log-probability":
             return scores
         if self._value == "probability":
@@ -125,12 +109,6 @@ class CausalOracle:
         if len(self._scored) == 2:
             return scores[:, :1] - scores[:, 1:]
         return scores - np.log(-np.expm1(np.minimum(scores, -1e-12)))
-
-    def _prompt(self, text: str) -> str:
-        """The text, perhaps ablated, and the suffix."""
-        if not (text and self._suffix):
-            return text or self._suffix.lstrip()
-        return text.rstrip() + self._joint + self._suffix
 
     def _prompt_tokens(self, prompts: list[str]) -> list[list[int]]:
         # the white space before the continuation is counted as the continuation's
@@ -261,13 +239,8 @@ def _output_name(value: str, scored: list[str]) -> str:
     return f"{value} of {scored[0].strip()!r}{against}"
 
 
-def _joint(text: str, suffix: str) -> str:
-    """White space between text and suffix: the text's own, or a space if there is none.
-
-    The same under every mask, so that no ablation changes it.
-    """
-    own = text[len(text.rstrip()) :]
-    return own or " " * (not suffix[:1].isspace())
+def _all_and_none(num_players: int) -> Masks:
+    return np.array([[True] * num_players, [False] * num_players])
 
 
 def _not_empty(answer: _Continuation) -> _Continuation:
@@ -297,18 +270,21 @@ def _wants_space(prompt: str, words: str) -> bool:
     return ends_in_word and (words[0].isalnum() or words[0] in "([{")
 
 
-def _start_tokens(tokenizer: Any, suffix: str) -> tuple[list[int], list[int]]:
-    """What every prompt begins with, and what stands for a prompt without tokens."""
+def _start_tokens(tokenizer: Any, nothing: str) -> tuple[list[int], list[int]]:
+    """What every prompt begins with, and what stands for a prompt without tokens.
+
+    `nothing` is the prompt with every segment removed.
+    """
     if tokenizer.bos_token_id is not None:
         return [int(tokenizer.bos_token_id)], []
     for token in (tokenizer.eos_token_id, tokenizer.pad_token_id):
         if token is not None:
             return [], [int(token)]
-    if suffix.strip():
+    if nothing.strip():
         return [], []
     raise InputError(
         "this model's tokenizer has no beginning, end or padding token, so there is no "
-        "value for an empty prompt. Give a suffix, which is always kept."
+        "value for an empty prompt. Give a prefix or suffix, which is always kept."
     )
 
 

@@ -10,8 +10,7 @@ from oracles.base import Masks, Values, fingerprint_of
 from oracles.errors import InputError
 from oracles.features.batching import score_in_batches
 from oracles.features.loading import LoadedModel
-from oracles.features.removal import make_ablator
-from oracles.features.segments import split
+from oracles.features.prompts import Prompt
 
 CLASSIFIER_VALUES = ("log-odds", "logit", "probability")
 
@@ -25,42 +24,38 @@ class ClassifierOracle:
     single score has only a "logit".
 
     Args:
-        text: what is classified.
+        prompt: what is classified; see `prompts.text_prompt`.
         loaded: a sequence classifier.
-        segments: kind of segment; see `segments.split`.
         target: class to explain, by name or index; the predicted one by default;
             "all" for one output per class.
         value: "log-odds", log p / (1 - p), the default: effects add up on this scale,
             and it does not saturate as the probability does; "logit", the raw score;
             or "probability".
-        removal: "delete" or "mask"; see `removal.make_ablator`.
         batch_size: texts in one forward pass.
 
     Raises:
-        InputError: a text, segments, target, value or removal that cannot be used.
+        InputError: a target or value that cannot be used, or a text longer than the
+            model's context.
     """
 
     def __init__(
         self,
-        text: str,
+        prompt: Prompt,
         loaded: LoadedModel,
         *,
-        segments: str = "word",
         target: str | None = None,
         value: str | None = None,
-        removal: str = "delete",
         batch_size: int = 64,
     ) -> None:
-        self._loaded, self._batch_size = loaded, batch_size
+        self._prompt, self._loaded, self._batch_size = prompt, loaded, batch_size
         self._labels = _labels(loaded.model.config)
         problem = getattr(loaded.model.config, "problem_type", None)
         self._is_multi_label = problem == "multi_label_classification"
         self._value = _checked_value(value, len(self._labels))
         self._empty = [_blank_token(loaded.tokenizer)]
-        cut = split(text, segments, loaded.tokenizer)
-        self._ablator = make_ablator(text, cut, removal, loaded.tokenizer)
-        self.players = tuple(segment.of(text) for segment in cut)
-        intact = self._logits([text])[0]
+        self.players = prompt.players
+        everything = np.ones((1, len(self.players)), dtype=bool)
+        intact = self._logits(prompt.write_all(everything))[0]
         self._targets = self._find_targets(target, intact)
         names = [self._labels[t] for t in self._targets]
         self.outputs = tuple(f"{self._value} of {name}" for name in names)
@@ -69,10 +64,7 @@ class ClassifierOracle:
             "kind": "text-classifier",
             "model": loaded.name,
             "dtype": str(loaded.model.dtype),
-            "text": text,
-            "spans": [[segment.start, segment.end] for segment in cut],
-            "segments": segments,
-            "removal": removal,
+            **prompt.description,
             "value": self._value,
             "targets": names,
             "prediction": self._labels[predicted],
@@ -88,7 +80,7 @@ class ClassifierOracle:
 
     def evaluate(self, masks: Masks) -> Values:
         """The targets' values under every mask, (m, k)."""
-        logits = self._logits(self._ablator.write_all(masks))
+        logits = self._logits(self._prompt.write_all(masks))
         return self._values_of(logits, self._value)[:, self._targets]
 
     def _values_of(self, logits: Values, value: str) -> Values:

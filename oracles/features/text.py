@@ -4,6 +4,7 @@ from oracles.errors import InputError
 from oracles.features.causal import CausalOracle
 from oracles.features.classifier import ClassifierOracle
 from oracles.features.loading import load_model
+from oracles.features.prompts import text_prompt
 
 
 def text_oracle(
@@ -41,27 +42,21 @@ def text_oracle(
     if not text.strip():
         raise InputError("the text is empty; there is nothing to explain.")
     loaded = load_model(model, device=device, dtype=dtype)
-    if loaded.task == "causal-lm":
-        return CausalOracle(
-            text,
-            loaded,
-            suffix=suffix,
-            continuation=target,
-            alternative=against,
-            segments=segments or "sentence",
-            value=value,
-            removal=removal,
-        )
-    if suffix or against is not None:
+    is_causal = loaded.task == "causal-lm"
+    if not is_causal and (suffix or against is not None):
         raise InputError(
             "suffix and against go with causal language models, and "
             f"model={model!r} is a classifier. Leave them out."
         )
-    return ClassifierOracle(
+    prompt = text_prompt(
         text,
-        loaded,
-        segments=segments or "word",
-        target=target,
-        value=value,
+        loaded.tokenizer,
+        segments=segments or ("sentence" if is_causal else "word"),
         removal=removal,
+        suffix=suffix,
     )
+    if is_causal:
+        return CausalOracle(
+            prompt, loaded, continuation=target, alternative=against, value=value
+        )
+    return ClassifierOracle(prompt, loaded, target=target, value=value)

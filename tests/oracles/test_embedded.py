@@ -9,6 +9,7 @@ import pytest
 import spex
 from oracles.embedded.facts_world import Story, generate
 from oracles.features import CausalOracle, ClassifierOracle, load_model
+from oracles.features.prompts import TextPrompt, text_prompt
 
 SENTIMENT = load_model("sentiment")
 FACTS = load_model("facts")
@@ -19,14 +20,21 @@ def stories(hops: int, count: int, seed: int) -> list[Story]:
     return [generate(rng, num_facts=6, num_fillers=4, hops=hops) for _ in range(count)]
 
 
+def prompt_of(story: Story) -> TextPrompt:
+    """The sentences, and the question, which is always kept."""
+    return text_prompt(
+        " ".join(story.sentences), suffix=f"Question: {story.question} Answer:"
+    )
+
+
 def asked(story: Story) -> CausalOracle:
     """How likely the answer is, sentence by sentence."""
-    return CausalOracle(
-        " ".join(story.sentences),
-        FACTS,
-        suffix=f"Question: {story.question} Answer:",
-        continuation=story.answer,
-    )
+    return CausalOracle(prompt_of(story), FACTS, continuation=story.answer)
+
+
+def judged(review: str) -> ClassifierOracle:
+    """What the classifier says, word by word."""
+    return ClassifierOracle(text_prompt(review, segments="word"), SENTIMENT)
 
 
 def test_reviews_are_told_apart() -> None:
@@ -38,7 +46,7 @@ def test_reviews_are_told_apart() -> None:
         "I didn't like this film at all.": "negative",
     }
     for review, label in reviews.items():
-        oracle = ClassifierOracle(review, SENTIMENT)
+        oracle = judged(review)
         assert oracle.description["prediction"] == label, review
 
 
@@ -65,11 +73,7 @@ def test_at_least_90_percent_of_the_questions_are_answered_right(hops: int) -> N
     """The model's own greedy answer, on stories made here."""
     told = stories(hops, 100, seed=7)
     answers = [
-        CausalOracle(
-            " ".join(story.sentences),
-            FACTS,
-            suffix=f"Question: {story.question} Answer:",
-        ).description["prediction"]
+        CausalOracle(prompt_of(story), FACTS).description["prediction"]
         for story in told
     ]
     right = [a == story.answer for a, story in zip(answers, told, strict=True)]
@@ -92,12 +96,12 @@ def test_a_review_is_explained_faithfully_within_its_budget() -> None:
         "The plot is not good and the jokes are hardly funny, but the wonderful acting "
         "saves it in the end."
     )
-    e = spex.explain(ClassifierOracle(review, SENTIMENT), budget=400)
+    e = spex.explain(judged(review), budget=400)
     assert e.spent == 400
     assert e.faithfulness > 0.85
     strongest = {name for i in e.top(4) for name in i.names}
     assert {"wonderful", "not"} <= strongest
     fresh = np.random.default_rng(99).random((400, len(e.players))) < 0.5
-    measured = ClassifierOracle(review, SENTIMENT).evaluate(fresh)[:, 0]
+    measured = judged(review).evaluate(fresh)[:, 0]
     error = ((e.predict(fresh) - measured) ** 2).mean() / measured.var()
     assert e.faithfulness.low - 0.03 <= 1 - error <= e.faithfulness.high + 0.03

@@ -9,8 +9,9 @@ import transformers
 
 from oracles import InputError
 from oracles.features import ClassifierOracle, LoadedModel, load_model
+from oracles.features.prompts import text_prompt
 
-REVIEW = "The plot is not good, but the acting saves it."
+REVIEW = text_prompt("The plot is not good, but the acting saves it.", segments="word")
 
 
 def masks_of(oracle: ClassifierOracle) -> np.ndarray:
@@ -82,7 +83,10 @@ def test_a_decoder_with_a_class_head_is_read_at_the_last_word(
     model.save_pretrained(tmp_path)
     causal_tokenizer.save_pretrained(tmp_path)
     oracle = ClassifierOracle(
-        "good bad so it", load_model(str(tmp_path)), target="all", value="logit"
+        text_prompt("good bad so it", segments="word"),
+        load_model(str(tmp_path)),
+        target="all",
+        value="logit",
     )
     masks = np.tril(np.ones((4, 4), bool))
     for mask, found in zip(masks, oracle.evaluate(masks), strict=True):

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 
 from oracles import InputError
 from oracles.features import CausalOracle, LoadedModel, load_model
+from oracles.features.prompts import text_prompt
 
 STORY = "Maria works at the bakery. The bakery is in Oslo. Tom is in Lima."
 QUESTION = "In which city? Answer:"
@@ -41,8 +42,20 @@ def log_probability(loaded: LoadedModel, ids: list[int], tail: int) -> float:
     return sum(float(step[i]) for step, i in zip(steps, ids[-tail:], strict=True))
 
 
+def asked(
+    loaded: LoadedModel,
+    text: str = STORY,
+    suffix: str = "",
+    segments: str = "sentence",
+    **settings: Any,
+) -> CausalOracle:
+    """The oracle of a text, and then a suffix that is always kept."""
+    prompt = text_prompt(text, loaded.tokenizer, segments=segments, suffix=suffix)
+    return CausalOracle(prompt, loaded, **settings)
+
+
 def value(loaded: LoadedModel, text: str = STORY, **settings: Any) -> float:
-    oracle = CausalOracle(text, loaded, **settings)
+    oracle = asked(loaded, text, **settings)
     masks = np.ones((1, len(oracle.players)), bool)
     return float(oracle.evaluate(masks)[0, 0])
 
@@ -77,7 +90,7 @@ def test_no_second_space_is_scored_where_the_tokenizer_adds_one(
 
 def test_a_continuation_within_a_word_is_encoded_alone(causal: str) -> None:
     loaded = load_model(causal)
-    oracle = CausalOracle(STORY + " Answer(", loaded, continuation="Oslo")
+    oracle = asked(loaded, STORY + " Answer(", continuation="Oslo")
     assert oracle.description["scored"] == ["Oslo"]
     ids = [loaded.tokenizer(part)["input_ids"] for part in (STORY + " Answer(", "Oslo")]
     start = [loaded.tokenizer.bos_token_id]
@@ -100,7 +113,7 @@ def test_a_continuation_within_a_word_is_encoded_alone(causal: str) -> None:
 def test_the_description_says_what_is_scored(
     causal: str, suffix: str, words: str, scored: str
 ) -> None:
-    oracle = CausalOracle(STORY, load_model(causal), suffix=suffix, continuation=words)
+    oracle = asked(load_model(causal), suffix=suffix, continuation=words)
     assert oracle.description["scored"] == [scored]
     assert oracle.description["continuation"] == words.strip()
 
@@ -110,7 +123,7 @@ def test_the_default_continuation_has_the_greedy_answers_own_tokens(
 ) -> None:
     for loaded in (load_model(causal), marked):
         for end in ("", "\n", " "):
-            oracle = CausalOracle(STORY, loaded, suffix=QUESTION + end)
+            oracle = asked(loaded, suffix=QUESTION + end)
             likely = math.exp(oracle.evaluate(ALL)[0, 0])
             told = oracle.description["prediction_probability"]
             assert likely == pytest.approx(told, rel=1e-4)
@@ -121,7 +134,7 @@ def test_no_ablation_changes_what_stands_between_text_and_suffix(
     causal: str, gap: str
 ) -> None:
     loaded = load_model(causal)
-    oracle = CausalOracle(STORY + gap, loaded, suffix=QUESTION, continuation="Oslo")
+    oracle = asked(loaded, STORY + gap, suffix=QUESTION, continuation="Oslo")
     found = oracle.evaluate(np.array([[True, True, False]]))[0, 0]
     shorter = STORY.removesuffix(" Tom is in Lima.") + gap
     assert found == pytest.approx(
@@ -140,9 +153,9 @@ def test_an_alternative_is_the_difference_however_their_tokens_agree(
     masks = np.random.default_rng(0).random((9, 14)) < 0.5
 
     def values(**settings: str) -> np.ndarray:
-        return CausalOracle(
-            STORY, loaded, suffix=QUESTION, segments="word", **settings
-        ).evaluate(masks)
+        return asked(loaded, suffix=QUESTION, segments="word", **settings).evaluate(
+            masks
+        )
 
     both = values(continuation=first, alternative=second)
     apart = values(continuation=first) - values(continuation=second)
@@ -154,9 +167,9 @@ def test_batches_of_any_size_give_the_same_values(causal: str) -> None:
     masks = np.random.default_rng(1).random((20, 14)) < 0.5
     masks[0] = False
     found = [
-        CausalOracle(
-            STORY, loaded, continuation="Oslo", segments="word", batch_size=size
-        ).evaluate(masks)
+        asked(loaded, continuation="Oslo", segments="word", batch_size=size).evaluate(
+            masks
+        )
         for size in (1, 3, 64)
     ]
     assert np.allclose(found[0], found[1], atol=1e-5)
@@ -180,7 +193,7 @@ def test_without_a_beginning_token_only_the_empty_prompt_gets_another(
     causal_tokenizer: transformers.PreTrainedTokenizerFast, kind: str
 ) -> None:
     loaded = with_special(causal_tokenizer, **{kind: "</s>"})
-    oracle = CausalOracle(STORY, loaded, continuation="Oslo")
+    oracle = asked(loaded, continuation="Oslo")
     found = oracle.evaluate(np.array([[False] * 3, [True, False, False]]))[:, 0]
     end = loaded.tokenizer.convert_tokens_to_ids("</s>")
     tail = loaded.tokenizer(" Oslo")["input_ids"]
@@ -198,9 +211,9 @@ def test_without_any_special_token_a_suffix_is_needed(
     causal_tokenizer: transformers.PreTrainedTokenizerFast,
 ) -> None:
     loaded = with_special(causal_tokenizer)
-    with pytest.raises(InputError, match="Give a suffix"):
-        CausalOracle(STORY, loaded, continuation="Oslo")
-    oracle = CausalOracle(STORY, loaded, suffix=QUESTION, continuation="Oslo")
+    with pytest.raises(InputError, match="Give a prefix or suffix"):
+        asked(loaded, continuation="Oslo")
+    oracle = asked(loaded, suffix=QUESTION, continuation="Oslo")
     assert np.isfinite(oracle.evaluate(~ALL)).all()
 
 
@@ -212,7 +225,7 @@ def test_a_continuation_without_tokens_is_refused() -> None:
         tokenizer_object=raw, bos_token="<s>", model_max_length=128
     )
     with pytest.raises(InputError, match=r"no tokens.*other words"):
-        CausalOracle(STORY + '"', random_model(tokenizer), continuation="☃")
+        asked(random_model(tokenizer), STORY + '"', continuation="☃")
 
 
 def test_a_greedy_answer_that_is_nothing_asks_for_a_target(
@@ -225,7 +238,7 @@ def test_a_greedy_answer_that_is_nothing_asks_for_a_target(
     end = int(loaded.model(torch.tensor([[0]])).logits[0, -1].argmax())
     loaded.tokenizer.eos_token = loaded.tokenizer.convert_ids_to_tokens(end)
     with pytest.raises(InputError, match="answers nothing"):
-        CausalOracle(STORY, loaded)
+        asked(loaded)
 
 
 def test_another_prompt_answer_or_value_is_another_fingerprint(causal: str) -> None:
@@ -240,10 +253,8 @@ def test_another_prompt_answer_or_value_is_another_fingerprint(causal: str) -> N
         {"value": "log-odds"},
         {"segments": "word"},
     ]
-    prints = [
-        CausalOracle(STORY, loaded, **(base | change)).fingerprint for change in changes
-    ]
+    prints = [asked(loaded, **(base | change)).fingerprint for change in changes]
     assert len(set(prints)) == len(changes)
-    same = CausalOracle(STORY, loaded, **base, batch_size=2)
+    same = asked(loaded, **base, batch_size=2)
     assert same.fingerprint == prints[0]
-    assert CausalOracle(STORY, loaded, continuation="Oslo").fingerprint not in prints
+    assert asked(loaded, continuation="Oslo").fingerprint not in prints

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from oracles import ModelError
 from oracles.features import ClassifierOracle, load_model
+from oracles.features.prompts import text_prompt
 
 
 @pytest.fixture
@@ -128,5 +129,6 @@ def test_positions_kept_for_padding_are_not_read(copy: Path, tmp_path: Path) -> 
     loaded = load_model(str(folder))
     assert loaded.max_tokens == 32
     text = " ".join("a" * 16)  # 31 tokens: letters and spaces
-    values = ClassifierOracle(text, loaded).evaluate(torch.ones(1, 16).bool().numpy())
+    oracle = ClassifierOracle(text_prompt(text, segments="word"), loaded)
+    values = oracle.evaluate(torch.ones(1, 16).bool().numpy())
     assert values.shape == (1, 1)

@@ -13,6 +13,7 @@ import transformers
 
 from oracles import InputError, ModelError
 from oracles.features import CausalOracle, ClassifierOracle, load_model, text_oracle
+from oracles.features.prompts import text_prompt
 from oracles.testing import OracleContract
 
 REVIEW = "The plot is not good, but the acting saves it."
@@ -37,7 +38,8 @@ class TestClassifierOracle(OracleContract):
         self.path = classifier
 
     def make_oracle(self) -> ClassifierOracle:
-        return ClassifierOracle(REVIEW, load_model(self.path), batch_size=5)
+        prompt = text_prompt(REVIEW, segments="word")
+        return ClassifierOracle(prompt, load_model(self.path), batch_size=5)
 
 
 class TestCausalOracle(OracleContract):
@@ -46,14 +48,9 @@ class TestCausalOracle(OracleContract):
         self.path = causal
 
     def make_oracle(self) -> CausalOracle:
-        return CausalOracle(
-            STORY,
-            load_model(self.path),
-            suffix=QUESTION,
-            segments="word",
-            continuation="Oslo",
-            batch_size=5,
-        )
+        prompt = text_prompt(STORY, segments="word", suffix=QUESTION)
+        loaded = load_model(self.path)
+        return CausalOracle(prompt, loaded, continuation="Oslo", batch_size=5)
 
 
 def reference_logits(path: str, text: str) -> np.ndarray:
@@ -174,7 +171,8 @@ def test_another_text_setting_or_weight_is_another_fingerprint(
         text_oracle(REVIEW, classifier, target="all"),
     ]
     loaded = load_model(classifier)
-    same = ClassifierOracle(REVIEW, loaded, batch_size=3)
+    prompt = text_prompt(REVIEW, segments="word")
+    same = ClassifierOracle(prompt, loaded, batch_size=3)
     assert same.fingerprint == plain.fingerprint
     with torch.no_grad():
         loaded.model.classifier.weight[0, 0] += 1e-3
