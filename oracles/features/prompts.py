@@ -7,7 +7,7 @@ and says what a person is shown.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -27,6 +27,20 @@ class Prompt(Protocol):
     def description(self) -> Mapping[str, Any]:
         """JSON-ready: `text`, what a person is shown; `spans`, one [start, end) pair of
         its characters for each player; and every setting that changes what is written.
+        """
+
+    @property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """Each player's [start, end) in the intact prompt as `write_all` writes it.
+
+        For removals that work on tokens: the white space around a player is not in it.
+        """
+
+    @property
+    def has_special_tokens(self) -> bool:
+        """Whether what is written holds the model's control tokens already, as text.
+
+        Then a tokenizer adds none: neither a beginning of text nor anything else.
         """
 
     def write_all(self, masks: Masks) -> list[str]:
@@ -49,6 +63,7 @@ class TextPrompt:
     settings: Mapping[str, Any]
     prefix: str = ""
     suffix: str = ""
+    has_special_tokens: ClassVar[bool] = False
 
     @property
     def players(self) -> tuple[str, ...]:
@@ -65,6 +80,12 @@ class TextPrompt:
             "suffix": self.suffix,
             **self.settings,
         }
+
+    @property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """The segments' characters in the intact prompt."""
+        shift = len(self.prefix)
+        return tuple((s.start + shift, s.end + shift) for s in self.ablator.segments)
 
     def write_all(self, masks: Masks) -> list[str]:
         """The prompt under every mask."""
