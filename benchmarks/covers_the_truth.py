@@ -21,14 +21,25 @@ import numpy as np
 from explains_real_value_functions import FAMILIES, Game, load_game, parser_for
 
 import spex
+from proxyspex import ProxySpex
 
 TOP = 10
+METHODS: dict[str, Any] = {
+    "proxyspex, shapley": ProxySpex(design="shapley", num_terms=1000)
+}
 
 
 def measure(
-    game: Game, values: dict[Any, float], method: str, budget: int, seed: int
+    game: Game,
+    values: dict[Any, float],
+    method: str,
+    budget: int,
+    seed: int,
+    target: float | None,
 ) -> dict[str, Any]:
-    setting = {"method": method, "budget": budget, "seed": seed}
+    setting = {"method": METHODS.get(method, method), "budget": budget, "seed": seed}
+    if target is not None:
+        setting["target_r2"] = target
     found = spex.explain(game, players=game.num_players, **setting)
     true_r2 = game.scores(found.fourier.to_dict())["r2"]
     fit = found.faithfulness
@@ -43,6 +54,9 @@ def measure(
     return {
         "r2": bool(fit.low <= true_r2 <= fit.high),
         "bias": float(fit) - true_r2,
+        "is_above": bool(true_r2 >= (target or 0.0)),
+        "stopped": bool(target is not None and fit.low > target),
+        "spent": found.spent,
         "coefficients": float(np.mean(inside)),
         "shapley": float(
             np.mean([t.low <= values[t.players] <= t.high for t in every])
@@ -64,7 +78,9 @@ def run(options: argparse.Namespace) -> None:
                     ):
                         row = {"method": method, "family": family, "game": path.stem}
                         row |= {"ablations": budget, "seed": seed}
-                        row |= measure(game, values, method, budget, seed)
+                        row |= measure(
+                            game, values, method, budget, seed, options.target_r2
+                        )
                         with options.results.open("a") as file:
                             file.write(json.dumps(row) + "\n")
             print(family, path.stem, flush=True)
@@ -89,6 +105,15 @@ def show(path: Path) -> None:
         print(
             f"| {method} | {family} | {budget} | {len(found)} | {' | '.join(means)} |"
         )
+    stopped = [row for row in rows if row.get("stopped")]
+    if stopped:
+        above = np.mean([row["is_above"] for row in stopped])
+        inside = np.mean([row["r2"] for row in stopped])
+        spent = np.median([row["spent"] for row in stopped])
+        print(
+            f"\n{len(stopped)} of {len(rows)} stopped at the target after a median of "
+            f"{spent:.0f}; {above:.0%} truly above it, {inside:.0%} of intervals hold."
+        )
 
 
 def main() -> None:
@@ -98,6 +123,7 @@ def main() -> None:
     add("--budgets", type=int, nargs="+", default=[100, 200, 400])
     add("--seeds", type=int, default=6)
     add("--first-seed", type=int, default=100)
+    add("--target-r2", type=float, help="stop at it, to see what that does to R²")
     add("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
     if not options.table:
