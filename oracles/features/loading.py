@@ -5,19 +5,14 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from oracles.embedded import EMBEDDED_MODELS
 from oracles.errors import ModelError
-
-TASKS = {
-    "ForSequenceClassification": "text-classifier",
-    "ForCausalLM": "causal-lm",
-    "LMHeadModel": "causal-lm",
-}
-"""End of an architecture's name -> kind of oracle."""
+from oracles.features.kinds import auto_class, task_of
+from oracles.features.pooling import Pooling, read_pooling
 
 OFFLINE_WAY = (
     'The embedded models need no network: model="sentiment" (a classifier) or '
@@ -30,12 +25,18 @@ NOT_THE_FUNCTION = ("transformers_version", "dtype", "torch_dtype", "_name_or_pa
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model ready to run, its tokenizer, and the name it was asked for by."""
+    """A model ready to run, its tokenizer, and the name it was asked for by.
+
+    Attributes:
+        task: kind of model; see `kinds.TASKS`.
+        pooling: of a sentence encoder's tokens; None for other kinds.
+    """
 
     model: Any
     tokenizer: Any
     name: str
     task: str
+    pooling: Pooling | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -49,6 +50,8 @@ class LoadedModel:
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(_bytes(tensor))
+        if self.pooling is not None:
+            digest.update(self.pooling.identity.encode())
         return digest.hexdigest()
 
     @cached_property
@@ -56,6 +59,7 @@ class LoadedModel:
         """Longest input the model reads, special tokens included."""
         positions = getattr(self.model.config, "max_position_embeddings", None) or 0
         limits = [self.tokenizer.model_max_length, positions - _offset(self.model)]
+        limits.append((self.pooling and self.pooling.max_tokens) or 0)
         # some configurations write -1 for "no limit"
         return int(min(limit for limit in limits if limit > 0))
 
@@ -79,7 +83,7 @@ def _offset(model: Any) -> int:
 def load_model(
     name: str, *, device: str | None = None, dtype: str | None = None
 ) -> LoadedModel:
-    """Load a sequence classifier or a causal language model for inference.
+    """Load a model of any kind in `kinds.TASKS` for inference.
 
     Args:
         name: an embedded model, a local folder, or a name on the Hugging Face hub.
@@ -104,18 +108,32 @@ def load_model(
             "local_files_only": source.is_local or not _hub_answers(),
         }
         config = transformers.AutoConfig.from_pretrained(**where)
-        task = _task(name, config)
+        pooling = read_pooling(name, partial(_find_file, transformers, where))
+        task = task_of(name, config, is_sentence_encoder=pooling is not None)
         tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
-        auto = {
-            "text-classifier": transformers.AutoModelForSequenceClassification,
-            "causal-lm": transformers.AutoModelForCausalLM,
-        }[task]
+        auto = auto_class(transformers, task, config)
         model, report = auto.from_pretrained(
             **where, dtype=chosen, output_loading_info=True
         )
         model = model.to(device).eval()
-    _check_complete(name, tokenizer, report["missing_keys"])
-    return LoadedModel(model, tokenizer, name, task)
+    missing = report["missing_keys"]
+    if task == "embedding":  # made of the tokens' vectors, not of the pooler's
+        pooling = pooling or Pooling()
+        missing = [key for key in missing if not key.startswith("pooler.")]
+    _check_complete(name, tokenizer, missing)
+    return LoadedModel(model, tokenizer, name, task, pooling)
+
+
+def _find_file(transformers: Any, where: dict[str, Any], path: str) -> str | None:
+    """Where a file of the model's folder or repository lies; None if it has none."""
+    found = transformers.utils.cached_file(
+        where["pretrained_model_name_or_path"],
+        path,
+        local_files_only=where["local_files_only"],
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if found is None else str(found)
 
 
 def _libraries() -> tuple[Any, Any]:
@@ -194,20 +212,6 @@ def _checked_dtype(torch: Any, dtype: str | None, device: str) -> str:
             f"dtype={dtype!r} is not known. Use float32, bfloat16 or float16."
         )
     return dtype
-
-
-def _task(name: str, config: Any) -> str:
-    architectures = config.architectures or []
-    for architecture in architectures:
-        for ending, task in TASKS.items():
-            if architecture.endswith(ending):
-                return task
-    raise ModelError(
-        f"model={name!r} is a {', '.join(architectures) or 'model without a head'}; "
-        "spex explains sequence classifiers (...ForSequenceClassification) and causal "
-        "language models (...ForCausalLM, ...LMHeadModel), which the config.json "
-        f"names under architectures. {OFFLINE_WAY}"
-    )
 
 
 def _check_complete(name: str, tokenizer: Any, missing: Any) -> None:
