@@ -8,6 +8,7 @@ from oracles.base import (
     Ablations,
     Masks,
     Oracle,
+    PaidOracle,
     Values,
     check_masks,
     distinct_masks,
@@ -21,6 +22,7 @@ from oracles.errors import (
     ModelError,
     OracleError,
     OracleValueError,
+    StoppedRun,
 )
 from oracles.function import FunctionOracle
 from oracles.ledger import Ledger
@@ -39,8 +41,10 @@ __all__ = [
     "Oracle",
     "OracleError",
     "OracleValueError",
+    "PaidOracle",
     "Progress",
     "Run",
+    "StoppedRun",
     "Values",
     "check_masks",
     "distinct_masks",

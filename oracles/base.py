@@ -6,7 +6,7 @@ that it is ablated. The intact input is the row of all True.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,8 +26,8 @@ Values = NDArray[np.float64]
 class Oracle(Protocol):
     """A set function v: {0,1}^n -> R^k that costs something to evaluate.
 
-    Any object with these five members is an oracle; there is nothing to inherit. A
-    complete one:
+    Any object with these five members is an oracle; there is nothing to inherit. One
+    that pays for its ablations one by one is better a `PaidOracle`. A complete one:
 
     >>> import numpy as np
     >>> class Majority:
@@ -63,6 +63,36 @@ class Oracle(Protocol):
 
     def evaluate(self, masks: Masks) -> Values:
         """Values of shape (m, k) for masks of shape (m, n); each row is paid for."""
+
+
+@runtime_checkable
+class PaidOracle(Oracle, Protocol):
+    """An oracle whose ablations are paid for one by one, as a remote model's are.
+
+    With these two members the runner asks for nothing that cannot be afforded, and
+    commits every value as it comes: nothing paid for is lost when the model fails, the
+    user presses Ctrl-C, or the process is killed. An oracle that wraps another should
+    have them if the other has.
+    """
+
+    def check_affordable(self, num_ablations: int) -> None:
+        """Called before the first of so many ablations is asked for.
+
+        Raises:
+            InputError: they cost more than this oracle may spend.
+        """
+
+    def evaluate_each(
+        self, masks: Masks
+    ) -> Generator[tuple[Sequence[int], Values], None, None]:
+        """Rows of `masks` and their values, (r,) and (r, k), as they are answered.
+
+        When something fails, KeyboardInterrupt thrown in included, it yields what has
+        been answered meanwhile before it raises.
+
+        Raises:
+            ModelError: the model failed for good.
+        """
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@
     ├── OracleValueError   values that are not finite or misshapen    (ValueError)
     ├── InputError         a text, segment or target that cannot be   (ValueError)
     ├── ModelError         a model that cannot be found or loaded     (ValueError)
-    └── LedgerError        a file that is not a usable ledger         (OSError)
+    ├── LedgerError        a file that is not a usable ledger         (OSError)
+    └── StoppedRun         a model that failed in the middle of a run (RuntimeError)
     InterruptedRun         Ctrl-C during a run            (KeyboardInterrupt)
 
 Each message says what was given, what is allowed and what to do about it.
@@ -38,6 +39,26 @@ class LedgerError(OracleError, OSError):
     """A ledger file is corrupt, foreign or cannot be written."""
 
 
+class StoppedRun(OracleError, RuntimeError):
+    """A run was ended by its model; says why, and what was kept.
+
+    Its `__cause__` is the oracle's own error.
+
+    Attributes:
+        done: distinct ablations known when the run stopped.
+        total: distinct ablations the run wanted.
+        ledger_path: where they are kept, or None if nothing keeps them.
+    """
+
+    def __init__(
+        self, reason: OracleError, done: int, total: int, ledger_path: Path | None
+    ) -> None:
+        self.done = done
+        self.total = total
+        self.ledger_path = ledger_path
+        super().__init__(f"{reason} {_stopped(done, total, ledger_path)}")
+
+
 class InterruptedRun(KeyboardInterrupt):
     """A run was stopped by the user; says what was kept.
 
@@ -51,11 +72,15 @@ class InterruptedRun(KeyboardInterrupt):
         self.done = done
         self.total = total
         self.ledger_path = ledger_path
-        if ledger_path is None:
-            kept = "nothing was kept: pass a ledger to keep ablations across runs"
-        else:
-            kept = (
-                f"{done} are kept in {ledger_path}; "
-                "the same call goes on from there and pays only for the rest"
-            )
-        super().__init__(f"Stopped after {done} of {total} ablations; {kept}.")
+        super().__init__(_stopped(done, total, ledger_path))
+
+
+def _stopped(done: int, total: int, ledger_path: Path | None) -> str:
+    if ledger_path is None:
+        kept = "nothing was kept: pass a ledger to keep ablations across runs"
+    else:
+        kept = (
+            f"{done} are kept in {ledger_path}; "
+            "the same call goes on from there and pays only for the rest"
+        )
+    return f"Stopped after {done} of {total} ablations; {kept}."

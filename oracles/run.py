@@ -1,13 +1,28 @@
 """The runner: asks an oracle for the values of masks, and pays for each mask once."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
-from oracles.base import Ablations, Masks, Oracle, Values, check_masks, distinct_masks
-from oracles.errors import InputError, InterruptedRun, OracleValueError
+from oracles.base import (
+    Ablations,
+    Masks,
+    Oracle,
+    PaidOracle,
+    Values,
+    check_masks,
+    distinct_masks,
+)
+from oracles.errors import (
+    InputError,
+    InterruptedRun,
+    ModelError,
+    OracleValueError,
+    StoppedRun,
+)
 from oracles.ledger import Ledger
 
 BATCH_SIZE = 128
@@ -17,7 +32,7 @@ LARGEST = 1e100
 """Values beyond this overflow when they are squared."""
 
 Progress = Callable[[int, int], None]
-"""Called as progress(done, total) after every batch, in distinct ablations."""
+"""Called as progress(done, total), in distinct ablations, whenever some are done."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +71,15 @@ def run(
         masks: shape (m, n); duplicates are asked for once.
         ledger: where values are looked up first and committed before use.
         earlier: of the same oracle; what it holds is not asked for again.
-        progress: told how many distinct ablations are known, after every batch.
+        progress: told how many distinct ablations are known, at the start and then
+            after every batch, or every answer of a `PaidOracle`.
 
     Raises:
         MaskError: masks are not boolean (m, n).
         InputError: a ledger is given for an oracle without a fingerprint.
         OracleValueError: the oracle's values are not finite or have a wrong shape.
         LedgerError: the ledger cannot be read or written.
+        StoppedRun: a `PaidOracle` failed; what it had answered is in the ledger.
         InterruptedRun: Ctrl-C; what the ledger has is kept.
     """
     started = time.perf_counter()
@@ -79,28 +96,76 @@ def run(
     if ledger is not None:
         known |= ledger.read(oracle.fingerprint, distinct)
     paid = len(distinct) - len(known)
+    if paid and isinstance(oracle, PaidOracle):
+        oracle.check_affordable(paid)
+    kept = _Kept(oracle, distinct, known, ledger, progress)
+    kept.tell()
     try:
         for rows in _batches(len(distinct)):
-            if progress is not None:
-                progress(len(known), len(distinct))
             missing = np.array([row for row in rows if row not in known], dtype=int)
             if len(missing):
-                batch = distinct[missing]
-                values = check_values(oracle.evaluate(batch), batch, oracle)
-                _check_same_width(values, known)
-                if ledger is not None:
-                    ledger.write(oracle.fingerprint, batch, values)
-                known.update(zip(missing.tolist(), values, strict=True))
+                _ask(oracle, missing, kept)
     except KeyboardInterrupt:
         if ledger is None:
             raise InterruptedRun(len(known), len(distinct), None) from None
         # a batch may have been written and not yet noted
-        kept = ledger.read(oracle.fingerprint, distinct)
-        raise InterruptedRun(len(kept), len(distinct), ledger.path) from None
-    if progress is not None:
-        progress(len(distinct), len(distinct))
+        saved = ledger.read(oracle.fingerprint, distinct)
+        raise InterruptedRun(len(saved), len(distinct), ledger.path) from None
     values = np.stack([known[row] for row in range(len(distinct))])[place]
     return Run(values, len(distinct), paid, time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The distinct masks and what is known of them, by row, in memory and ledger."""
+
+    oracle: Oracle
+    masks: Masks
+    known: dict[int, Values]
+    ledger: Ledger | None
+    progress: Progress | None
+
+    def add(self, rows: np.ndarray, values: Values) -> None:
+        """Check and keep the values of some rows; they may have been kept before."""
+        batch = self.masks[rows]
+        values = check_values(values, batch, self.oracle)
+        _check_same_width(values, self.known)
+        if self.ledger is not None:
+            self.ledger.write(self.oracle.fingerprint, batch, values)
+        self.known.update(zip(rows.tolist(), values, strict=True))
+        self.tell()
+
+    def tell(self) -> None:
+        if self.progress is not None:
+            self.progress(len(self.known), len(self.masks))
+
+    def stopped(self, reason: ModelError | InputError) -> StoppedRun:
+        path = None if self.ledger is None else self.ledger.path
+        return StoppedRun(reason, len(self.known), len(self.masks), path)
+
+
+def _ask(oracle: Oracle, rows: np.ndarray, kept: _Kept) -> None:
+    """Have the oracle evaluate some rows, and keep what it says."""
+    if not isinstance(oracle, PaidOracle):
+        kept.add(rows, oracle.evaluate(kept.masks[rows]))
+        return
+    answers = oracle.evaluate_each(kept.masks[rows])
+    answered: tuple[Sequence[int], Values] = [], np.empty((0, 0))
+    try:
+        for answered in answers:
+            kept.add(rows[list(answered[0])], answered[1])
+    except (ModelError, InputError) as error:
+        raise kept.stopped(error) from error
+    except KeyboardInterrupt:
+        # it may have come while `answered` was being kept, or with more on the way
+        if len(answered[0]):
+            kept.add(rows[list(answered[0])], answered[1])
+        with suppress(KeyboardInterrupt, StopIteration, ModelError, InputError):
+            places, values = answers.throw(KeyboardInterrupt)
+            kept.add(rows[list(places)], values)
+            for places, values in answers:
+                kept.add(rows[list(places)], values)
+        raise
 
 
 def _remembered(earlier: Ablations, masks: Masks) -> dict[int, Values]:
