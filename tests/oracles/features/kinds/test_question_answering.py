@@ -1,0 +1,241 @@
+"""An answer's span, wherever the ablated context has it, against the definition."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from oracles import InputError
+from oracles.features.prompts import TextPrompt, text_prompt
+from oracles.features.question_answering import FLOOR_NATS, QuestionAnsweringOracle
+from oracles.testing import OracleContract
+
+CONTEXT = "Maria works in Oslo. Tom lives in Lima. Oslo is far from Lima. It rains."
+QUESTION = "Where does Maria work?"
+READERS = [
+    "BertForQuestionAnswering",
+    "DistilBertForQuestionAnswering",
+    "RobertaForQuestionAnswering",
+    "BartForQuestionAnswering",
+    "GPT2ForQuestionAnswering",
+]
+
+
+def prompt(text: str = CONTEXT, segments: str = "sentence", **more: Any) -> TextPrompt:
+    return text_prompt(text, segments=segments, **more)
+
+
+def masks_of(oracle: QuestionAnsweringOracle, count: int = 12) -> np.ndarray:
+    masks = np.random.default_rng(0).random((count, len(oracle.players))) < 0.5
+    masks[0], masks[1] = True, False
+    return masks
+
+
+def alone(loaded: Any, context: str, answer: str) -> tuple[float, list[float]]:
+    """Probability of an answer by transformers alone, and its spans' summed logits."""
+    encoded = loaded.tokenizer(QUESTION, context, return_tensors="pt")
+    inputs = {k: v for k, v in encoded.items()}
+    if "Bert" not in type(loaded.model).__name__ or "Distil" in str(type(loaded.model)):
+        inputs.pop("token_type_ids", None)
+    with torch.no_grad():
+        output = loaded.model(**inputs)
+    start, end = output.start_logits[0].double(), output.end_logits[0].double()
+    parts = encoded.sequence_ids(0)
+    allowed = [part == 1 for part in parts]
+    cls = loaded.tokenizer.cls_token_id
+    if cls is not None:
+        allowed[encoded["input_ids"][0].tolist().index(cls)] = True
+    shut = torch.tensor([not a for a in allowed])
+    p_start = start.masked_fill(shut, -torch.inf).softmax(0)
+    p_end = end.masked_fill(shut, -torch.inf).softmax(0)
+    total, logits, at = 0.0, [], context.find(answer)
+    while at >= 0:
+        first = encoded.char_to_token(0, at, 1)
+        last = encoded.char_to_token(0, at + len(answer) - 1, 1)
+        total += float(p_start[first] * p_end[last])
+        logits.append(float(start[first] + end[last]))
+        at = context.find(answer, at + 1)
+    return total, logits
+
+
+class TestContract(OracleContract):
+    @pytest.fixture(autouse=True)
+    def _reader(self, make: Any) -> None:
+        self.loaded = make("BertForQuestionAnswering")
+
+    def make_oracle(self) -> QuestionAnsweringOracle:
+        return QuestionAnsweringOracle(
+            prompt(segments="word"), self.loaded, question=QUESTION, answers=["Oslo"]
+        )
+
+
+@pytest.mark.parametrize("architecture", READERS)
+def test_it_is_the_sum_over_all_places_of_the_answer(
+    make: Any, architecture: str
+) -> None:
+    loaded, context = make(architecture), prompt()
+    assert loaded.task == "question-answering"
+    found = {
+        value: QuestionAnsweringOracle(
+            context,
+            loaded,
+            question=QUESTION,
+            answers=["Oslo", "Lima"],
+            value=value,
+            batch_size=3,
+        )
+        for value in ("probability", "log-odds", "log-probability", "logit")
+    }
+    masks = masks_of(found["logit"])
+    values = {name: oracle.evaluate(masks) for name, oracle in found.items()}
+    for row, text in enumerate(context.write_all(masks)):
+        for column, answer in enumerate(["Oslo", "Lima"]):
+            p, logits = alone(loaded, text, answer)
+            assert values["probability"][row, column] == pytest.approx(p, abs=1e-5)
+            if not logits:
+                assert values["log-odds"][row, column] == -FLOOR_NATS
+                continue
+            assert values["log-odds"][row, column] == pytest.approx(
+                np.clip(np.log(p / (1 - p)), -FLOOR_NATS, FLOOR_NATS), abs=1e-4
+            )
+            assert values["log-probability"][row, column] == pytest.approx(
+                np.clip(np.log(p), -FLOOR_NATS, FLOOR_NATS), abs=1e-4
+            )
+            assert values["logit"][row, column] == pytest.approx(
+                np.logaddexp.reduce(logits), abs=1e-4
+            )
+
+
+def test_the_models_own_answer_is_its_best_span(make: Any) -> None:
+    loaded = make("BertForQuestionAnswering")
+    oracle = QuestionAnsweringOracle(
+        prompt(), loaded, question=QUESTION, value="probability"
+    )
+    answer = oracle.description["answers"][0]
+    assert answer == "" or answer in CONTEXT
+    told = oracle.description["prediction_probability"]
+    everything = np.ones((1, 4), bool)
+    assert oracle.evaluate(everything)[0, 0] >= told - 1e-6
+    for other in ("Oslo", "Lima", "It rains", "Maria", ""):
+        if CONTEXT.count(other) == 1:
+            rival = QuestionAnsweringOracle(
+                prompt(),
+                loaded,
+                question=QUESTION,
+                answers=[other],
+                value="probability",
+            )
+            assert rival.evaluate(everything)[0, 0] <= told + 1e-6
+
+
+def test_no_answer_is_an_answer(make: Any) -> None:
+    loaded = make("BertForQuestionAnswering")
+    oracle = QuestionAnsweringOracle(
+        prompt(), loaded, question=QUESTION, answers=[""], value="probability"
+    )
+    assert oracle.outputs == ("probability of no answer",)
+    values = oracle.evaluate(masks_of(oracle))
+    assert values[1, 0] == pytest.approx(1.0)  # no context at all
+    assert (values[0, 0] > 0) and (values[0, 0] < 1)
+    with pytest.raises(InputError, match="no token for it"):
+        no_cls = make("GPT2ForQuestionAnswering")
+        tokenizer = no_cls.tokenizer.__class__(
+            tokenizer_object=no_cls.tokenizer.backend_tokenizer,
+            pad_token="<pad>",
+            model_max_length=96,
+        )
+        bare = type(no_cls)(no_cls.model, tokenizer, "bare", no_cls.task)
+        QuestionAnsweringOracle(prompt(), bare, question=QUESTION, answers=[""])
+
+
+def test_an_empty_context_without_a_token_for_no_answer_has_values(make: Any) -> None:
+    reader = make("GPT2ForQuestionAnswering")
+    tokenizer = reader.tokenizer.__class__(
+        tokenizer_object=reader.tokenizer.backend_tokenizer,
+        pad_token="<pad>",
+        model_max_length=96,
+    )
+    bare = type(reader)(reader.model, tokenizer, "bare", reader.task)
+    masks = np.array([[False] * 4, [True] * 4])
+    for value in ("logit", "log-odds", "probability"):
+        oracle = QuestionAnsweringOracle(
+            prompt(), bare, question=QUESTION, answers=["Oslo"], value=value
+        )
+        together, apart = oracle.evaluate(masks), oracle.evaluate(masks[:1])
+        assert np.isfinite(together).all()
+        assert together[0] == pytest.approx(apart[0], abs=1e-5)
+
+
+def test_an_answer_is_a_whole_word_where_it_is_one(make: Any) -> None:
+    loaded = make("RobertaForQuestionAnswering")
+    text = "Tom is in the inn. Maria is out."
+    oracle = QuestionAnsweringOracle(
+        prompt(text), loaded, question=QUESTION, answers=["in"], value="probability"
+    )
+    shown = text.replace("the inn", "the out")
+    other = QuestionAnsweringOracle(
+        prompt(shown), loaded, question=QUESTION, answers=["in"], value="probability"
+    )
+    assert (oracle.evaluate(np.array([[False, True]])) == 0).all()
+    assert (other.evaluate(np.array([[True, False]])) > 0).all()
+    part = QuestionAnsweringOracle(  # within a word only
+        prompt(text), loaded, question=QUESTION, answers=["nn"], value="probability"
+    )
+    assert part.evaluate(np.array([[True, True]])) > 0
+
+
+def test_batches_of_any_size_and_order_give_the_same_values(make: Any) -> None:
+    for architecture in READERS[:3]:
+        found = []
+        for size in (1, 5, 64):
+            oracle = QuestionAnsweringOracle(
+                prompt(segments="word"),
+                make(architecture),
+                question=QUESTION,
+                answers=["Oslo", ""],
+                batch_size=size,
+            )
+            found.append(oracle.evaluate(masks_of(oracle, 20)))
+        assert np.allclose(found[0], found[1], atol=1e-4)
+        assert np.allclose(found[0], found[2], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"question": " "}, "question is empty"),
+        ({"answers": ["Paris"]}, "not in the context"),
+        ({"value": "margin"}, "log-odds, log-probability, probability, logit"),
+        ({"question": "Where? " * 40}, r"has \d+ tokens and this model reads 96"),
+        ({"answers": ["Oslo"] * 16}, "takes 15"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    make: Any, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        QuestionAnsweringOracle(
+            prompt(),
+            make("BertForQuestionAnswering"),
+            **({"question": QUESTION} | settings),
+        )
+
+
+def test_another_question_answer_or_value_is_another_fingerprint(make: Any) -> None:
+    loaded = make("BertForQuestionAnswering")
+    base = {"question": QUESTION, "answers": ["Oslo"]}
+    changes: list[dict[str, Any]] = [
+        {},
+        {"question": "Where?"},
+        {"answers": ["Lima"]},
+        {"answers": ["Oslo", "Lima"]},
+        {"value": "logit"},
+    ]
+    prints = [
+        QuestionAnsweringOracle(prompt(), loaded, **(base | change)).fingerprint
+        for change in changes
+    ]
+    assert len(set(prints)) == len(changes)
+    same = QuestionAnsweringOracle(prompt(), loaded, **base, batch_size=2)
+    assert same.fingerprint == prints[0]
