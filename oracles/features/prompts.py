@@ -5,7 +5,7 @@ and says what a person is shown.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
@@ -124,11 +124,11 @@ class TextPrompt:
             assert self.filler is None or isinstance(self.filler, Constant)
             return JsonAblator(self.text, self.segments, self.filler, before, after)
         whole = before + self.text + after
-        held = [_moved(s, len(before)) for s in self.pinned]
+        held = [moved(s, len(before)) for s in self.pinned]
         held += _held(self.prefix, 0)
         held += _held(self.suffix, len(whole) - len(self.suffix))
         held.sort(key=lambda segment: segment.start)
-        segments = tuple(_moved(s, len(before)) for s in self.segments)
+        segments = tuple(moved(s, len(before)) for s in self.segments)
         return Ablator(whole, segments, self.filler, tuple(held))
 
 
@@ -143,13 +143,12 @@ def text_prompt(
     seed: int = 0,
     prefix: str = "",
     suffix: str = "",
-    max_tokens: int | None = None,
 ) -> TextPrompt:
     """A text cut into segments.
 
     Args:
         text: the part that is ablated.
-        tokenizer: of the model; for token segments, to mask with, and for `max_tokens`.
+        tokenizer: of the model; for token segments, and to mask with.
         segments: kind of segment, a pattern, or spans; see `segments.split`.
         pinned: parts of the text that are never ablated: a regular expression or spans;
             see `segments.pin`.
@@ -157,13 +156,10 @@ def text_prompt(
         reference: texts whose segments replace removed ones, for removal "resample".
         seed: of those draws; see `draws.AveragedOracle` for the mean over several.
         prefix, suffix: what is always kept before and after the text.
-        max_tokens: if given, the text ends after the last segment with which the intact
-            prompt has at most so many tokens, special ones included; the description
-            says under `truncated` how many segments are left of how many.
 
     Raises:
         InputError: a text, segments, pinned parts, removal or reference that cannot be
-            used, or less than two segments left.
+            used.
 
     >>> import numpy as np
     >>> prompt = text_prompt("It rains. I stay.", suffix="Where am I?")
@@ -175,155 +171,13 @@ def text_prompt(
     kind = name_of(segments)
     if kind == "spans" or kind.startswith("regex:"):
         held = rest(text, players)
-    pool = [] if removal != "resample" else _pool(reference, segments, tokenizer)
+    pool = () if removal != "resample" else pool_of(reference, segments, tokenizer)
     filler = make_filler(removal, tokenizer, pool, seed)
-    settings = {"segments": kind, "removal": removal, **_told(filler)}
-    prompt = TextPrompt(text, players, settings, held, filler, prefix, suffix)
-    return prompt if max_tokens is None else _fitting(prompt, tokenizer, max_tokens)
+    settings = {"segments": kind, "removal": removal, **told(filler)}
+    return TextPrompt(text, players, settings, held, filler, prefix, suffix)
 
 
-def passages_prompt(
-    passages: Sequence[str],
-    tokenizer: Any = None,
-    *,
-    kind: str = "document",
-    separator: str = "\n\n",
-    removal: str = "delete",
-    reference: Sequence[str] = (),
-    seed: int = 0,
-    prefix: str = "",
-    suffix: str = "",
-    max_tokens: int | None = None,
-) -> TextPrompt:
-    """Retrieved documents, few-shot examples or other texts, each one player.
-
-    Args:
-        passages: the texts, in the order in which the model reads them.
-        tokenizer: of the model; to mask with, and for `max_tokens`.
-        kind: what they are called in reports.
-        separator: what stands between two of them; goes with the one before it.
-        removal, seed, prefix, suffix, max_tokens: as of `text_prompt`.
-        reference: whole texts that replace removed ones, for removal "resample".
-
-    Raises:
-        InputError: fewer than two passages, an empty one, or a removal that cannot be
-            used.
-    """
-    if isinstance(passages, str):
-        raise InputError(
-            "passages is a single text. Give a list of texts, or cut it: "
-            'text_prompt(text, segments="document").'
-        )
-    for number, passage in enumerate(passages):
-        if not passage.strip():
-            raise InputError(
-                f"passages[{number}] is empty. Leave it out: a passage without words "
-                "changes nothing by its absence."
-            )
-    if len(passages) < 2:
-        raise InputError(
-            f"there is {len(passages)} passage, and one has nothing to act together "
-            "with. Give more, or cut it by sentences: text_prompt(text)."
-        )
-    spans, place = [], 0
-    for passage in passages:
-        spans.append((place, place + len(passage)))
-        place += len(passage) + len(separator)
-    text = separator.join(passages)
-    prompt = text_prompt(
-        text,
-        tokenizer,
-        segments=spans,
-        removal=removal,
-        reference=reference,
-        seed=seed,
-        prefix=prefix,
-        suffix=suffix,
-    )
-    # what is outside these spans is separators, which are not kept for themselves
-    settings = {**prompt.settings, "segments": kind}
-    prompt = replace(prompt, pinned=(), settings=settings)
-    return prompt if max_tokens is None else _fitting(prompt, tokenizer, max_tokens)
-
-
-def refine(
-    prompt: TextPrompt,
-    players: Sequence[int],
-    tokenizer: Any = None,
-    *,
-    segments: str = "sentence",
-    is_dropping_others: bool = False,
-) -> TextPrompt:
-    """The players that mattered, cut further: the second of two levels.
-
-    By default the others are pinned: the intact prompt is the same, so its answer is
-    too, and what is explained is the part that the chosen ones play in it. Dropping
-    them makes shorter, cheaper prompts, and explains the answer to those; then look
-    whether it is still the same answer.
-
-    Args:
-        prompt: of the first level, such as documents.
-        players: the numbers of those to cut, from an explanation of the first level.
-        tokenizer: of the model; only for "token" segments.
-        segments: kind of the finer segments; see `segments.split`.
-        is_dropping_others: leave the others out instead of pinning them.
-
-    Raises:
-        InputError: a number that is no player's, JSON fields, or fewer than two
-            segments in all.
-    """
-    chosen = _chosen(prompt, players)
-    mask = np.zeros(len(prompt.segments), dtype=bool)
-    mask[chosen] = True
-    text, parents, held = prompt.text, dict(enumerate(prompt.segments)), prompt.pinned
-    if is_dropping_others:
-        ablator = Ablator(text, prompt.segments, None, prompt.pinned)
-        text, parents = ablator.write(mask), ablator.places(mask)
-        held = ablator.pinned_places(mask)
-    finer: list[Segment] = []
-    for player in chosen:
-        inside = cut(parents[player].of(text), segments, tokenizer)
-        finer += [_moved(segment, parents[player].start) for segment in inside]
-    if len(finer) < 2:
-        raise InputError(
-            f"players {chosen} have one {segments} in all, and one segment has nothing "
-            "to act together with. Choose more players, or finer segments."
-        )
-    if not is_dropping_others:
-        others = [s for i, s in enumerate(prompt.segments) if not mask[i]]
-        held = tuple(sorted([*held, *others], key=lambda segment: segment.start))
-    filler = prompt.filler
-    if isinstance(filler, Resampled):
-        filler = Resampled(tuple(_pool(filler.pool, segments, tokenizer)), filler.seed)
-    levels = {"segments": segments, "within": prompt.settings["segments"]}
-    settings = {**prompt.settings, **levels, **_told(filler)}
-    return replace(
-        prompt,
-        text=text,
-        segments=tuple(finer),
-        settings=settings,
-        pinned=held,
-        filler=filler,
-    )
-
-
-def _chosen(prompt: TextPrompt, players: Sequence[int]) -> list[int]:
-    chosen, count = sorted({int(player) for player in players}), len(prompt.segments)
-    if prompt.is_json:
-        raise InputError(
-            "JSON fields are not cut further: what is left would not be JSON. Explain "
-            "a long field's text by itself."
-        )
-    wrong = [player for player in chosen if not 0 <= player < count]
-    if wrong or not chosen:
-        raise InputError(
-            f"players={list(players)} must be numbers from 0 to {count - 1}, at least "
-            "one: the players of an interaction are `explanation.top(5)[0].players`."
-        )
-    return chosen
-
-
-def _pool(reference: Sequence[str], kind: Cut, tokenizer: Any) -> list[str]:
+def pool_of(reference: Sequence[str], kind: Cut, tokenizer: Any) -> tuple[str, ...]:
     """The segments of reference texts; whole texts where spans are not for them."""
     name = name_of(kind)
     if name == "json":
@@ -333,13 +187,13 @@ def _pool(reference: Sequence[str], kind: Cut, tokenizer: Any) -> list[str]:
         )
     texts = [text for text in reference if text.strip()]
     if not isinstance(kind, str) and name == "spans":
-        return [text.strip() for text in texts]
-    return [
+        return tuple(text.strip() for text in texts)
+    return tuple(
         segment.of(text) for text in texts for segment in cut(text, kind, tokenizer)
-    ]
+    )
 
 
-def _told(filler: Filler | None) -> dict[str, Any]:
+def told(filler: Filler | None) -> dict[str, Any]:
     """What a filler writes, for the description."""
     if isinstance(filler, Constant):
         return {"replacement": filler.text}
@@ -349,49 +203,8 @@ def _told(filler: Filler | None) -> dict[str, Any]:
     return {}
 
 
-def _fitting(prompt: TextPrompt, tokenizer: Any, max_tokens: int) -> TextPrompt:
-    """The prompt without the last segments, as few as make it fit."""
-    if prompt.is_json or tokenizer is None:
-        raise InputError(
-            "max_tokens needs the model's tokenizer, and does not go with JSON, which "
-            "cannot be cut. Pass loaded.tokenizer, or leave max_tokens out."
-        )
-
-    def cut_after(count: int) -> TextPrompt:
-        segments = prompt.segments[:count]
-        end = segments[-1].end if segments else 0
-        held = tuple(s for s in prompt.pinned if s.end <= end)
-        total = len(prompt.segments)
-        settings = {**prompt.settings, "truncated": [count, total]}
-        return replace(
-            prompt,
-            text=prompt.text[:end],
-            segments=segments,
-            pinned=held,
-            settings=settings,
-        )
-
-    def size(shorter: TextPrompt) -> int:
-        everything = np.ones((1, len(shorter.segments)), dtype=bool)
-        return len(tokenizer(shorter.write_all(everything)[0], verbose=False).input_ids)
-
-    if (tokens := size(prompt)) <= max_tokens:
-        return prompt
-    low, high = 0, len(prompt.segments)  # low fits or is nothing, high does not
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (
-            (middle, high) if size(cut_after(middle)) <= max_tokens else (low, middle)
-        )
-    if low < 2:
-        raise InputError(
-            f"the prompt has {tokens} tokens, and with max_tokens={max_tokens} fewer "
-            "than two segments are left. Use finer segments, or a longer context."
-        )
-    return cut_after(low)
-
-
-def _moved(segment: Segment, shift: int) -> Segment:
+def moved(segment: Segment, shift: int) -> Segment:
+    """The segment so many characters further on."""
     return Segment(segment.start + shift, segment.end + shift)
 
 

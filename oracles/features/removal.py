@@ -101,22 +101,17 @@ class Ablator:
         """The text under every mask."""
         return [self.write(mask) for mask in np.asarray(masks)]
 
-    def places(self, mask: Mask) -> dict[int, Segment]:
-        """Where each kept segment stands in what is left when others are deleted."""
-        placed = self._placed(mask)
-        return {player: segment for player, segment in placed if player >= 0}
-
-    def pinned_places(self, mask: Mask) -> tuple[Segment, ...]:
-        """Where the pinned parts stand in what is left when others are deleted."""
-        return tuple(segment for player, segment in self._placed(mask) if player < 0)
-
-    def _placed(self, mask: Mask) -> list[tuple[int, Segment]]:
-        found, place = [], 0
+    def places(self, mask: Mask) -> tuple[tuple[Segment, ...], tuple[Segment, ...]]:
+        """Kept segments and pinned parts in what is left when others are deleted."""
+        segments: list[Segment] = []
+        pinned: list[Segment] = []
+        place = 0
         for words, player in self._kept(mask):
+            part = Segment(place, place + len(words))
             if player is not None:
-                found.append((player, Segment(place, place + len(words))))
-            place += len(words)
-        return found
+                (segments if player >= 0 else pinned).append(part)
+            place = part.end
+        return tuple(segments), tuple(pinned)
 
     def _replace(self, mask: Mask, fills: Sequence[str]) -> str:
         parts, place = [], 0

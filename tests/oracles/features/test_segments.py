@@ -52,7 +52,7 @@ def test_segments_are_in_order_apart_and_leave_out_only_white_space(
     end, rest = 0, ""
     for segment in segments:
         assert end <= segment.start < segment.end
-        assert segment.of(text) == segment.of(text).strip()
+        assert segment.of(text).strip()
         rest += text[end : segment.start]
         end = segment.end
     assert not (rest + text[end:]).strip()
@@ -71,7 +71,7 @@ def test_keeping_all_is_the_text_and_each_kept_word_is_there(
     mask = np.array(data.draw(st.tuples(*[st.booleans()] * len(segments))))
     assert ablator.write(np.ones(len(segments), bool)) == text
     kept = [s.of(text) for s, keep in zip(segments, mask, strict=True) if keep]
-    assert ablator.write(mask).split() == [w for word in kept for w in word.split()]
+    assert "".join(ablator.write(mask).split()) == "".join("".join(kept).split())
 
 
 @settings(deadline=None, max_examples=200)
