@@ -39,7 +39,7 @@ class EmbeddingOracle:
         value: "cosine", from -1 to 1, the default; or "dot", the inner product, which
             some retrievers rank by and which is the same for embeddings of length one.
             Neither is a probability, so there is no logit.
-        batch_size: texts in one forward pass.
+        batch_size: texts in one forward pass; see `batching.score_in_batches`.
 
     Raises:
         InputError: a reference or value that cannot be used, or a text longer than the
@@ -53,7 +53,7 @@ class EmbeddingOracle:
         *,
         references: Sequence[str] = (),
         value: str | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
     ) -> None:
         self._prompt, self._loaded, self._batch_size = prompt, loaded, batch_size
         self._value = checked_choice(value, EMBEDDING_VALUES, "value")
@@ -91,7 +91,7 @@ class EmbeddingOracle:
 
 
 def embed(
-    loaded: LoadedModel, texts: Sequence[str], batch_size: int = 64
+    loaded: LoadedModel, texts: Sequence[str], batch_size: int | None = None
 ) -> NDArray[np.float64]:
     """Embeddings (m, d) of m texts by a sentence encoder.
 

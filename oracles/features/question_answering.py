@@ -52,7 +52,7 @@ class QuestionAnsweringOracle:
         value: "log-odds", log p / (1 - p), the default, as effects add up on this scale
             and probabilities saturate; "log-probability"; "probability"; or "logit",
             start and end score added up as SQuAD's rankings do.
-        batch_size: contexts in one forward pass.
+        batch_size: contexts in one forward pass; see `batching.score_in_batches`.
 
     Raises:
         InputError: no question, an answer that the intact context does not have, an
@@ -67,7 +67,7 @@ class QuestionAnsweringOracle:
         question: str,
         answers: Sequence[str] = (),
         value: str | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
     ) -> None:
         self._prompt, self._loaded, self._batch_size = prompt, loaded, batch_size
         self._value = checked_choice(value, QA_VALUES, "value")

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from oracles import InputError
+from oracles.features import LoadedModel
 from oracles.features.prompts import TextPrompt, text_prompt
 from oracles.features.question_answering import FLOOR_NATS, QuestionAnsweringOracle
 from oracles.testing import OracleContract
@@ -35,7 +37,7 @@ def masks_of(oracle: QuestionAnsweringOracle, count: int = 12) -> np.ndarray:
 def alone(loaded: Any, context: str, answer: str) -> tuple[float, list[float]]:
     """Probability of an answer by transformers alone, and its spans' summed logits."""
     encoded = loaded.tokenizer(QUESTION, context, return_tensors="pt")
-    inputs = {k: v for k, v in encoded.items()}
+    inputs = dict(encoded)
     if "Bert" not in type(loaded.model).__name__ or "Distil" in str(type(loaded.model)):
         inputs.pop("token_type_ids", None)
     with torch.no_grad():
@@ -137,26 +139,29 @@ def test_no_answer_is_an_answer(make: Any) -> None:
     assert oracle.outputs == ("probability of no answer",)
     values = oracle.evaluate(masks_of(oracle))
     assert values[1, 0] == pytest.approx(1.0)  # no context at all
-    assert (values[0, 0] > 0) and (values[0, 0] < 1)
-    with pytest.raises(InputError, match="no token for it"):
-        no_cls = make("GPT2ForQuestionAnswering")
-        tokenizer = no_cls.tokenizer.__class__(
-            tokenizer_object=no_cls.tokenizer.backend_tokenizer,
-            pad_token="<pad>",
-            model_max_length=96,
-        )
-        bare = type(no_cls)(no_cls.model, tokenizer, "bare", no_cls.task)
-        QuestionAnsweringOracle(prompt(), bare, question=QUESTION, answers=[""])
+    assert 0 < values[0, 0] < 1
 
 
-def test_an_empty_context_without_a_token_for_no_answer_has_values(make: Any) -> None:
+@pytest.fixture
+def bare(make: Any) -> LoadedModel:
+    """A reader whose tokenizer has no first token."""
     reader = make("GPT2ForQuestionAnswering")
-    tokenizer = reader.tokenizer.__class__(
+    tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=reader.tokenizer.backend_tokenizer,
         pad_token="<pad>",
         model_max_length=96,
     )
-    bare = type(reader)(reader.model, tokenizer, "bare", reader.task)
+    return LoadedModel(reader.model, tokenizer, "bare", reader.task)
+
+
+def test_no_answer_needs_a_token(bare: LoadedModel) -> None:
+    with pytest.raises(InputError, match="no token for it"):
+        QuestionAnsweringOracle(prompt(), bare, question=QUESTION, answers=[""])
+
+
+def test_an_empty_context_without_a_token_for_no_answer_has_values(
+    bare: LoadedModel,
+) -> None:
     masks = np.array([[False] * 4, [True] * 4])
     for value in ("logit", "log-odds", "probability"):
         oracle = QuestionAnsweringOracle(

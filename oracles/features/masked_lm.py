@@ -1,0 +1,257 @@
+"""A masked language model's word as a set function of the text around the mask.
+
+Words that stand for classes ("label words", "verbalizers") make it a classifier that
+was never trained as one: "The plot is thin. It was [MASK]." with "great" and "terrible"
+(Schick and Schütze 2021, Exploiting Cloze Questions).
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from oracles.base import Masks, Values
+from oracles.errors import InputError
+from oracles.features.batching import score_in_batches
+from oracles.features.encoding import (
+    checked_choice,
+    encode,
+    fingerprint,
+    intact_and_empty,
+)
+from oracles.features.loading import LoadedModel
+from oracles.features.prompts import Prompt
+
+MASKED_VALUES = ("log-odds", "log-probability", "probability", "logit")
+
+
+class MaskedLMOracle:
+    """How likely a word is at the mask when parts of the text around it are removed.
+
+    The prompt holds the model's mask token once, in a part that is never ablated (its
+    suffix or prefix). Where removal writes mask tokens, too, the one that is asked for
+    is the first or the last of all.
+
+    Making one runs the model once on the intact text.
+
+    Args:
+        prompt: a text with a mask token; see `prompts.text_prompt`.
+        loaded: a masked language model.
+        words: explained, one output each; by default the one the model itself finds
+            most likely (among the choices, if there are any). Each is one token where
+            it stands in the intact text.
+        choices: words that the answer is known to be one of; all others count for
+            nothing, and probabilities are among these. So with two choices the log-odds
+            are log p(one) - log p(other). By default the whole vocabulary.
+        value: "log-odds", log p / (1 - p), the default, as effects add up on this scale
+            and probabilities saturate; "log-probability"; "probability"; or "logit",
+            the raw score.
+        batch_size: texts in one forward pass; see `batching.score_in_batches`.
+
+    Raises:
+        InputError: a tokenizer without a mask token; a prompt that does not keep one
+            mask token; a word that is not one token, or not among the choices; an
+            unknown value; or a text longer than the model reads.
+    """
+
+    def __init__(
+        self,
+        prompt: Prompt,
+        loaded: LoadedModel,
+        *,
+        words: Sequence[str] = (),
+        choices: Sequence[str] = (),
+        value: str | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        self._prompt, self._loaded, self._batch_size = prompt, loaded, batch_size
+        self._value = checked_choice(value, MASKED_VALUES, "value")
+        self.players = prompt.players
+        intact, nothing = intact_and_empty(prompt)
+        self._is_last = _mask_is_last(loaded.tokenizer.mask_token, intact, nothing)
+        self._choices = [self._token(intact, word) for word in choices]
+        _check_choices(words, choices)
+        logits = self._logits([intact], every=self._choices)[0]
+        best = int(logits.argmax())
+        top = choices[best] if choices else loaded.tokenizer.decode([best]).strip()
+        self._tokens = [self._token(intact, word) for word in words]
+        if not words:
+            self._tokens = [self._choices[best] if choices else best]
+        named = list(words) or [top]
+        among = f" among {', '.join(map(repr, choices))}" if choices else ""
+        self.outputs = tuple(f"{self._value} of {word!r}{among}" for word in named)
+        self.description: Mapping[str, Any] = {
+            "kind": "masked-lm",
+            "model": loaded.name,
+            "dtype": str(loaded.model.dtype),
+            **prompt.description,
+            "words": named,
+            "choices": list(choices),
+            "value": self._value,
+            "prediction": top,
+            "prediction_probability": float(np.exp(logits[best] - _log_sum(logits))),
+            "act": f"fill in {' or '.join(map(repr, named))}{among}",
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of weights, tokenizer, text and settings, not of the batch size."""
+        tokens = [self._tokens, self._choices]
+        return fingerprint(self.description, self._loaded, tokens=tokens)
+
+    def evaluate(self, masks: Masks) -> Values:
+        """Every word's value under every mask, (m, k)."""
+
+        def score(logits: Any) -> Any:
+            import torch
+
+            columns = [self._column(logits, token) for token in self._tokens]
+            return torch.stack(columns, dim=1)
+
+        return self._run(self._prompt.write_all(masks), score)
+
+    def _column(self, logits: Any, token: int) -> Any:
+        """One word's value, (rows,), of logits (rows, vocabulary)."""
+        import torch
+
+        own = logits[:, token]
+        if self._value == "logit":
+            return own
+        rivals = [t for t in dict.fromkeys(self._choices) if t != token]
+        if self._choices:
+            others = logits[:, rivals].logsumexp(dim=1)
+        else:
+            others = logits.index_fill(
+                1, torch.tensor([token], device=logits.device), -torch.inf
+            ).logsumexp(dim=1)
+        odds = own - others
+        if self._value == "log-odds":
+            return odds
+        log = torch.nn.functional.logsigmoid(odds)
+        return log if self._value == "log-probability" else log.exp()
+
+    def _logits(self, texts: Sequence[str], every: Sequence[int]) -> Values:
+        """Logits at the mask of some tokens, or of the whole vocabulary if none."""
+        chosen = list(every) or slice(None)
+        return self._run(texts, lambda logits: logits[:, chosen])
+
+    def _run(self, texts: Sequence[str], score: Any) -> Values:
+        """What `score` makes of the logits (rows, vocabulary) at the masks of texts."""
+        model, tokenizer = self._loaded.model, self._loaded.tokenizer
+
+        def score_ids(ids: Any, mask: Any) -> Any:
+            here.places = self._places(ids, mask)
+            logits = model(input_ids=ids, attention_mask=mask).logits
+            if logits.shape[1] > 1:  # a head that was not reached
+                logits = logits[here.places][:, None]
+            return score(logits[:, 0].double())
+
+        pad = tokenizer.pad_token_id or 0
+        ids = encode(self._loaded, texts)
+        with _narrowed(model) as here:
+            return score_in_batches(ids, score_ids, self._batch_size, pad, model.device)
+
+    def _places(self, ids: Any, mask: Any) -> tuple[Any, Any]:
+        """Row and position of the mask in every row."""
+        import torch
+
+        is_mask = (ids == self._loaded.tokenizer.mask_token_id) & (mask > 0)
+        first = is_mask.int().argmax(dim=1)
+        last = ids.shape[1] - 1 - is_mask.flip(1).int().argmax(dim=1)
+        rows = torch.arange(len(ids), device=ids.device)
+        return rows, last if self._is_last else first
+
+    def _token(self, intact: str, word: str) -> int:
+        """The one token that a word is in the mask's place.
+
+        Read off the text with the word there, as many tokenizers write a word after a
+        space otherwise than one that begins a text.
+        """
+        tokenizer = self._loaded.tokenizer
+        before, _, after = intact.rpartition(tokenizer.mask_token)
+        word = word.strip()
+        start, end = len(before), len(before) + len(word)
+        encoded = tokenizer(
+            before + word + after,
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            verbose=False,
+        )
+        spans = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        tokens = [(t, s) for t, s in spans if s[0] < end and s[1] > start]
+        is_whole = len(tokens) == 1 and tokens[0][1][1] == end
+        if not is_whole or tokens[0][0] == tokenizer.unk_token_id:
+            pieces = ", ".join(
+                repr(tokenizer.convert_ids_to_tokens(token)) for token, _ in tokens
+            )
+            raise InputError(
+                f"the word {word!r} is not one token of this model where the mask is "
+                f"({pieces or 'none'}). Name a word that is one."
+            )
+        return int(tokens[0][0])
+
+
+def _check_choices(words: Sequence[str], choices: Sequence[str]) -> None:
+    if len(choices) == 1 or len(set(choices)) < len(choices):
+        raise InputError(
+            f"choices={list(choices)} are not two words or more, all different. Name "
+            "what the answer is known to be one of, or leave choices out."
+        )
+    strange = [word for word in words if choices and word not in choices]
+    if strange:
+        raise InputError(
+            f"{', '.join(map(repr, strange))} is not among the choices "
+            f"({', '.join(choices)}). Add it to them."
+        )
+
+
+def _mask_is_last(token: str | None, intact: str, nothing: str) -> bool:
+    """Whether the mask that is asked for is the last under every mask, or the first."""
+    if token is None:
+        raise InputError(
+            "this model's tokenizer has no mask token, so there is nothing to fill in. "
+            "Name a masked language model with its own tokenizer."
+        )
+    if intact.count(token) != 1:
+        raise InputError(
+            f"the intact text has {intact.count(token)} mask tokens. Write {token} "
+            "once, where the word is asked for."
+        )
+    at = intact.index(token)
+    if token in nothing and nothing.endswith(intact[at:]):
+        return True
+    if token in nothing and nothing.startswith(intact[: at + len(token)]):
+        return False
+    raise InputError(
+        f"{token} stands in a part that is ablated. Put it into the part that is "
+        "always kept (a suffix or prefix)."
+    )
+
+
+@contextmanager
+def _narrowed(model: Any) -> Iterator[threading.local]:
+    """Have the model's head see one position of each row, (rows, 1, d), only.
+
+    The logits of a whole batch would be its length times the vocabulary. Each thread
+    says in the `places` of what is yielded which rows and positions it is about to run.
+    """
+    here = threading.local()
+
+    def narrow(module: Any, inputs: Any, output: Any) -> Any:
+        states = getattr(output, "last_hidden_state", None)
+        if states is not None:
+            output["last_hidden_state"] = states[here.places][:, None]
+        return output
+
+    handle = model.base_model.register_forward_hook(narrow)
+    try:
+        yield here
+    finally:
+        handle.remove()
+
+
+def _log_sum(logits: np.ndarray) -> float:
+    return float(np.logaddexp.reduce(logits))
