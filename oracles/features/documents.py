@@ -31,7 +31,8 @@ def passages_prompt(
         passages: the texts, in the order in which the model reads them.
         tokenizer: of the model; to mask with.
         kind: what they are called in the description.
-        separator: what stands between two of them; goes with the one before it.
+        separator: what stands between two of them, and between them and a prefix or
+            suffix without white space there; goes with the passage before it.
         removal, seed, prefix, suffix: as of `text_prompt`.
         reference: whole texts that replace removed ones, for removal "resample".
 
@@ -42,13 +43,17 @@ def passages_prompt(
     >>> import numpy as np
     >>> prompt = passages_prompt(["It rains.", "It is May."], suffix="Is it warm?")
     >>> prompt.write_all(np.array([[False, True]]))
-    ['It is May. Is it warm?']
+    ['It is May.\\n\\nIs it warm?']
     """
     _check_passages(passages)
     spans, place = [], 0
     for passage in passages:
         spans.append((place, place + len(passage)))
         place += len(passage) + len(separator)
+    if prefix and not prefix[-1].isspace():
+        prefix += separator
+    if suffix and not suffix[0].isspace():
+        suffix = separator + suffix
     prompt = text_prompt(
         separator.join(passages),
         tokenizer,

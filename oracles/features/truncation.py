@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from oracles.errors import InputError
-from oracles.features.prompts import TextPrompt
+from oracles.features.prompts import Prompt, TextPrompt
 
 
 def truncate(prompt: TextPrompt, tokenizer: Any, max_tokens: int) -> TextPrompt:
@@ -24,7 +24,7 @@ def truncate(prompt: TextPrompt, tokenizer: Any, max_tokens: int) -> TextPrompt:
     Raises:
         InputError: JSON, which cannot be cut, or fewer than two segments would be left.
     """
-    tokens, total = _size(prompt, tokenizer), len(prompt.segments)
+    tokens, total = num_tokens(prompt, tokenizer), len(prompt.segments)
     if tokens <= max_tokens:
         return prompt
     if prompt.is_json:
@@ -35,7 +35,7 @@ def truncate(prompt: TextPrompt, tokenizer: Any, max_tokens: int) -> TextPrompt:
     low, high = 0, total  # as many segments fit, and do not
     while high - low > 1:
         middle = (low + high) // 2
-        if _size(_first(prompt, middle), tokenizer) <= max_tokens:
+        if num_tokens(_first(prompt, middle), tokenizer) <= max_tokens:
             low = middle
         else:
             high = middle
@@ -60,7 +60,12 @@ def _first(prompt: TextPrompt, count: int) -> TextPrompt:
     )
 
 
-def _size(prompt: TextPrompt, tokenizer: Any) -> int:
-    everything = np.ones((1, len(prompt.segments)), dtype=bool)
-    written = prompt.write_all(everything)[0]
-    return len(tokenizer(written, verbose=False)["input_ids"])
+def num_tokens(prompt: Prompt, tokenizer: Any) -> int:
+    """How many tokens the intact prompt has, special ones included."""
+    everything = np.ones((1, len(prompt.players)), dtype=bool)
+    ids = tokenizer(
+        prompt.write_all(everything)[0],
+        add_special_tokens=not prompt.has_special_tokens,
+        verbose=False,
+    )
+    return len(ids["input_ids"])
