@@ -143,7 +143,9 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "Bart": (
         "byte_pairs",
-        {"max_position_embeddings": LONGEST, "forced_eos_token_id": 2, **SEQ_TO_SEQ},
+        {"max_position_embeddings": LONGEST, "forced_eos_token_id": 2}
+        | {"forced_bos_token_id": 0}
+        | SEQ_TO_SEQ,
     ),
     "T5": ("sentence_pieces", {"decoder_start_token_id": 0, **T5}),
     "GPT2": (
@@ -191,8 +193,14 @@ def _save(request: pytest.FixtureRequest, architecture: str, folder: Path) -> No
     )
     torch.manual_seed(len(architecture))
     model = getattr(transformers, architecture)(config)
-    with torch.no_grad():  # random models are nearly constant unless made larger
-        for parameter in model.parameters():
-            parameter.mul_(3.0)
+    if family != "T5":  # others are nearly constant unless made larger
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(3.0)
+    # a head that is the table it reads would repeat the token it begins with
+    if architecture == "BartForConditionalGeneration":
+        model.final_logits_bias[:, :5] = -30.0
+    if architecture == "T5ForConditionalGeneration":
+        model.shared.weight.data[0] = 0.0
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
