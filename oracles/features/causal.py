@@ -1,30 +1,30 @@
 """A causal language model's continuation as a set function of the prompt's segments."""
 
-import inspect
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oracles.base import Masks, Values, fingerprint_of
 from oracles.errors import InputError
-from oracles.features.batching import score_in_batches
+from oracles.features.causal_pass import Scored, check_positions, last_logits
+from oracles.features.continuations import Continuation, encoder_of
+from oracles.features.hiding import is_hiding, kept_tokens
 from oracles.features.loading import LoadedModel
+from oracles.features.prefix_cache import CachedModel
 from oracles.features.prompts import Prompt
 
 CAUSAL_VALUES = ("log-probability", "log-odds", "probability")
+CHOICE_VALUES = ("log-odds", "margin", "probability")
 ANSWER_TOKENS = 16  # longest answer taken from the model itself
+TOLD_ONLY = ("prediction", "prediction_probability", "model")
+"""Of the description: what does not change any value."""
 
-
-@dataclass(frozen=True)
-class _Continuation:
-    """What is scored after the prompt, white space in front included."""
-
-    text: str
-    tokens: list[int]
+_Tokens = tuple[tuple[int, ...], tuple[int, ...] | None]
+"""Token ids, and their positions unless these are 0, 1, 2, ..."""
 
 
 class CausalOracle:
@@ -32,23 +32,33 @@ class CausalOracle:
 
     White space between prompt and continuation counts as the continuation's; a space
     is put there if there is none and the prompt ends in a word or a mark; the
-    description says under `scored` what was scored. Making one has the model answer
-    the intact prompt, up to 16 forward passes.
+    description says under `scored` what was scored. A continuation that is given, such
+    as an answer produced elsewhere, is scored as it is; only without one has making the
+    oracle the model answer the intact prompt, up to 16 forward passes.
 
     Args:
-        prompt: what is ablated; see `prompts.text_prompt`.
+        prompt: what is ablated; see `prompts.text_prompt`. With removal "attention"
+            tokens of removed segments are hidden, and the others keep their positions.
         loaded: a causal language model.
         continuation: what is scored; by default the model's own greedy answer to the
             intact prompt, up to a line's end or 16 tokens.
         alternative: if given, the value is the log-odds between the two, log
             p(continuation) - log p(alternative).
-        value: "log-probability" in nats, summed over tokens, the default; "log-odds",
-            log p / (1 - p); or "probability". With an alternative only "log-odds".
-        batch_size: prompts in one forward pass.
+        choices: if given, in place of a continuation: one output for each of two or
+            more answers, whose probabilities are made to sum to one.
+        per_token: one output for each token of the continuation given those before it,
+            in place of one for the whole; log-probabilities sum to the whole's.
+        value: "log-probability" in nats, summed over tokens, the default, as effects on
+            it add up and it does not saturate for unlikely answers; "log-odds", log p /
+            (1 - p), for likely ones; or "probability". With an alternative only
+            "log-odds". With choices "log-odds" of each against all others together, the
+            default, "margin", log p minus that of the best other, or "probability".
+        batch_size: prompts in one forward pass; by default as many as fit a number of
+            tokens.
 
     Raises:
-        InputError: a continuation or value that cannot be used, or a prompt longer
-            than the model's context.
+        InputError: a continuation, choices or value that cannot be used, a prompt
+            longer than the model's context, or a model that cannot hide tokens.
     """
 
     def __init__(
@@ -58,155 +68,160 @@ class CausalOracle:
         *,
         continuation: str | None = None,
         alternative: str | None = None,
+        choices: Sequence[str] = (),
+        per_token: bool = False,
         value: str | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
     ) -> None:
-        self._prompt, self._loaded, self._batch_size = prompt, loaded, batch_size
-        self._value = _checked_value(value, alternative)
+        _check_together(continuation, alternative, choices, per_token)
+        self._value = _checked_value(value, alternative, choices)
+        self._prompt, self._loaded = prompt, loaded
+        self._has_choices, self._per_token = bool(choices), per_token
+        self._model = CachedModel(loaded.model, batch_size)
         self.players = prompt.players
-        intact, nothing = prompt.write_all(_all_and_none(len(self.players)))
-        self._start, self._empty = _start_tokens(loaded.tokenizer, nothing)
-        ids = self._prompt_tokens([intact])[0]
+        self._intact, nothing = prompt.write_all(_all_and_none(len(self.players)))
+        self._encoder = encoder_of(
+            loaded.tokenizer, nothing, is_rendered=prompt.has_special_tokens
+        )
+        [ids] = self._encoder.prompts([self._intact])
+        self._length = len(ids)
         self._check_length(len(ids) + 1)
-        answer, confidence = self._greedy(ids)
-        given = [words for words in (continuation, alternative) if words is not None]
-        scored = [self._continuation(intact, words) for words in given]
-        if continuation is None:
-            scored.insert(0, _not_empty(answer))
-        self._scored = [continued.tokens for continued in scored]
-        self._check_length(len(ids) + max(map(len, self._scored)))
-        named = [continued.text.strip() for continued in scored]
-        self.outputs = (_output_name(self._value, named),)
-        self.description: Mapping[str, Any] = {
+        if is_hiding(prompt):
+            check_positions(loaded.model, ids)
+        told: dict[str, Any] = {}
+        given = [w for w in (continuation, alternative, *choices) if w is not None]
+        self._scored = [self._encoder.continuation(self._intact, w) for w in given]
+        if continuation is None and not choices:
+            answer, told = self._greedy(ids)
+            self._scored.insert(0, answer)
+        self._check_length(len(ids) + max(len(one.tokens) for one in self._scored))
+        self.outputs = self._names()
+        self.description: Mapping[str, Any] = self._describe(told)
+
+    def _describe(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        named = [one.text.strip() for one in self._scored]
+        is_compared = len(named) == 2 and not self._has_choices
+        return {
             "kind": "causal-lm",
-            "model": loaded.name,
-            "dtype": str(loaded.model.dtype),
-            **prompt.description,
+            "model": self._loaded.name,
+            "dtype": str(self._loaded.model.dtype),
+            **self._prompt.description,
             "value": self._value,
-            "continuation": named[0],
-            "alternative": named[1] if len(named) == 2 else None,
-            "scored": [continued.text for continued in scored],
-            "prediction": answer.text.strip(),
-            "prediction_probability": confidence,
+            "per_token": self._per_token,
+            "continuation": None if self._has_choices else named[0],
+            "alternative": named[1] if is_compared else None,
+            "choices": named if self._has_choices else [],
+            "scored": [one.text for one in self._scored],
+            **told,
         }
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of weights, tokenizer, prompt and settings, not of the batch size."""
-        skipped = ("prediction", "prediction_probability", "model")
-        settings = {k: v for k, v in self.description.items() if k not in skipped}
-        identity = {"tokens": self._scored, "weights": self._loaded.digest}
+        settings = {k: v for k, v in self.description.items() if k not in TOLD_ONLY}
+        tokens = [list(one.tokens) for one in self._scored]
+        identity = {"tokens": tokens, "weights": self._loaded.digest}
         return fingerprint_of({**settings, **identity})
 
     def evaluate(self, masks: Masks) -> Values:
-        """The continuation's value under every mask, (m, 1)."""
-        prompts = self._prompt_tokens(self._prompt.write_all(masks))
-        scores = self._log_probabilities(prompts)
-        if self._value == "log-probability":
-            return scores
-        if self._value == "probability":
-            return np.exp(scores)
+        """The values under every mask, (m, k)."""
+        logs = self._token_logs(masks)
+        if self._per_token:
+            return _scaled(logs[0], self._value)
+        whole = np.stack([steps.sum(axis=1) for steps in logs], axis=1)
+        if self._has_choices:
+            return _among(whole, self._value)
         if len(self._scored) == 2:
-            return scores[:, :1] - scores[:, 1:]
-        return scores - np.log(-np.expm1(np.minimum(scores, -1e-12)))
+            return whole[:, :1] - whole[:, 1:]
+        return _scaled(whole, self._value)
 
-    def _prompt_tokens(self, prompts: list[str]) -> list[list[int]]:
-        # the white space before the continuation is counted as the continuation's
-        encoded = self._loaded.tokenizer(
-            [prompt.rstrip() for prompt in prompts],
-            add_special_tokens=False,
-            verbose=False,
-        )
-        return [[*self._start, *ids] or self._empty for ids in encoded["input_ids"]]
+    def _token_logs(self, masks: Masks) -> list[NDArray[np.float64]]:
+        """Of every continuation log p(token | prompt, tokens before), (m, tokens).
 
-    def _continuation(self, prompt: str, words: str) -> _Continuation:
-        """The continuation with its tokens where it follows the intact prompt.
-
-        Encoded alone, many tokenizers would begin it with a second white space.
+        What is scored is read off one pass where it differs in the last token only, as
+        single-token answers do.
         """
-        tokenizer, context = self._loaded.tokenizer, prompt.rstrip()
-        text = _with_border(prompt, words)
-        together = tokenizer(
-            context + text,
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            verbose=False,
-        )
-        pairs = zip(together["input_ids"], together["offset_mapping"], strict=True)
-        after = [(ids, span) for ids, span in pairs if span[1] > len(context)]
-        tokens = [token for token, _ in after]
-        if after and after[0][1][0] < len(context):  # a token across the border
-            tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if not tokens:
-            raise InputError(
-                f"the continuation {words!r} has no tokens in this model's "
-                "vocabulary. Name other words."
-            )
-        return _Continuation(text, tokens)
+        prompts = self._prompts(masks)
+        heads: dict[tuple[int, ...], list[int]] = {}
+        for one in self._scored:
+            heads.setdefault(one.tokens[:-1], []).append(one.tokens[-1])
+        asked = [
+            self._asked(prompt, head, lasts)
+            for head, lasts in heads.items()
+            for prompt in prompts
+        ]
+        rows = self._model.log_probabilities(asked)
+        found = {
+            head: np.stack(rows[i * len(prompts) : (i + 1) * len(prompts)])
+            for i, head in enumerate(heads)
+        }
+        logs = []
+        for one in self._scored:
+            head, last = one.tokens[:-1], one.tokens[-1]
+            column = len(head) + heads[head].index(last)
+            logs.append(found[head][:, [*range(len(head)), column]])
+        return logs
 
-    def _log_probabilities(self, prompts: list[list[int]]) -> Values:
-        """log p(scored | prompt) for every prompt, (m, scored).
+    def _prompts(self, masks: Masks) -> list[_Tokens]:
+        """Every mask's prompt: its tokens, and their positions if some are hidden."""
+        encoder = self._encoder
+        if not is_hiding(self._prompt):
+            texts = self._prompt.write_all(masks)
+            return [(ids, None) for ids in encoder.prompts(texts)]
+        ids, offsets = encoder.intact(self._intact)
+        kept = kept_tokens(offsets, self._intact, self._prompt.places, masks)
+        places = [tuple(np.flatnonzero(row).tolist()) for row in kept]
+        return [
+            (tuple(ids[i] for i in row), row) if row else (encoder.empty, (0,))
+            for row in places
+        ]
 
-        What is scored is read off one pass where it differs in the last token only,
-        as single-token answers do.
-        """
-        lasts: dict[tuple[int, ...], list[int]] = {}
-        for tokens in self._scored:
-            lasts.setdefault(tuple(tokens[:-1]), []).append(tokens[-1])
-        columns = [self._score(prompts, head, last) for head, last in lasts.items()]
-        return np.hstack(columns)
+    def _asked(
+        self, prompt: _Tokens, head: tuple[int, ...], lasts: Sequence[int]
+    ) -> Scored:
+        """A prompt with what is scored after it, where it follows the intact prompt."""
+        ids, places = prompt
+        if places is not None:
+            places = (*places, *range(self._length, self._length + len(head)))
+        return Scored((*ids, *head), len(ids) - 1, tuple(lasts), places)
 
-    def _score(
-        self, prompts: list[list[int]], head: tuple[int, ...], lasts: list[int]
-    ) -> Values:
-        """log p(head, last | prompt) for every prompt and last token."""
-        model = self._loaded.model
-
-        def score(ids: Any, mask: Any) -> Any:
-            import torch
-
-            ends = mask.sum(dim=1)
-            kept = ids.shape[1] - int(ends.min()) + len(head) + 1
-            logits = _last_logits(model, ids, mask, kept)
-            # logits at position p predict token p + 1
-            first = (ends - len(head) - 1 - (ids.shape[1] - logits.shape[1]))[:, None]
-            places = first + torch.arange(len(head) + 1, device=ids.device)
-            rows = torch.arange(len(ids), device=ids.device)[:, None]
-            chosen = logits[rows, places].float().log_softmax(dim=-1).double()
-            before = chosen[:, range(len(head)), list(head)].sum(dim=1, keepdim=True)
-            return before + chosen[:, -1, lasts]
-
-        sequences = [[*prompt, *head] for prompt in prompts]
-        return score_in_batches(sequences, score, self._batch_size, 0, model.device)
-
-    def _greedy(self, prompt: list[int]) -> tuple[_Continuation, float]:
-        """The model's own answer to a prompt, and that answer's probability."""
+    def _greedy(self, ids: Sequence[int]) -> tuple[Continuation, dict[str, Any]]:
+        """The model's own answer to the intact prompt, and how sure it is of it."""
         import torch
 
         tokenizer, model = self._loaded.tokenizer, self._loaded.model
         answer: list[int] = []
         total = 0.0
-        room = self._loaded.max_tokens - len(prompt)
+        room = self._loaded.max_tokens - len(ids)
         while len(answer) < min(ANSWER_TOKENS, room):
-            batch = torch.tensor([[*prompt, *answer]], device=model.device)
             with torch.inference_mode():
-                logits = _last_logits(model, batch, torch.ones_like(batch), 1)
-            best = logits[0, -1].float().log_softmax(dim=-1).max(dim=-1)
+                logits = last_logits(model, [*ids, *answer])
+            best = logits.float().log_softmax(dim=-1).max(dim=-1)
             token = int(best.indices)
-            words = self._decode(prompt, [*answer, token])
+            words = self._encoder.answer(self._intact, [*answer, token]).text
             if token == tokenizer.eos_token_id or "\n" in words.lstrip():
                 break
             answer.append(token)
             total += float(best.values)
-        return _Continuation(self._decode(prompt, answer), answer), math.exp(total)
+        found = _not_empty(self._encoder.answer(self._intact, answer))
+        probability = math.exp(total)
+        words = found.text.strip()
+        return found, {"prediction": words, "prediction_probability": probability}
 
-    def _decode(self, prompt: list[int], tokens: list[int]) -> str:
-        """Text of tokens after a prompt; alone, some lose the white space in front."""
-        before, after = (
-            self._loaded.tokenizer.decode(ids, skip_special_tokens=True)
-            for ids in (prompt, [*prompt, *tokens])
-        )
-        return after[len(before) :]
+    def _names(self) -> tuple[str, ...]:
+        named = [one.text.strip() for one in self._scored]
+        if self._has_choices:
+            return tuple(
+                f"{self._value} of {name!r} among the choices" for name in named
+            )
+        if self._per_token:
+            pieces, count = self._scored[0].pieces, len(self._scored[0].tokens)
+            return tuple(
+                f"{self._value} of {piece!r}, token {i} of {count}"
+                for i, piece in enumerate(pieces, start=1)
+            )
+        against = f" against {named[1]!r}" if len(named) == 2 else ""
+        return (f"{self._value} of {named[0]!r}{against}",)
 
     def _check_length(self, tokens: int) -> None:
         allowed = self._loaded.max_tokens
@@ -218,79 +233,73 @@ class CausalOracle:
             )
 
 
-def _checked_value(value: str | None, alternative: str | None) -> str:
-    if alternative is not None and value in (None, "log-odds"):
-        return "log-odds"
-    if alternative is not None:
+def _check_together(
+    continuation: str | None,
+    alternative: str | None,
+    choices: Sequence[str],
+    per_token: bool,
+) -> None:
+    if choices and (continuation is not None or alternative is not None or per_token):
+        raise InputError(
+            "choices are explained each against the others, whole. Leave out "
+            "continuation, alternative and per_token."
+        )
+    if choices and (len(choices) < 2 or len(set(choices)) < len(choices)):
+        raise InputError(
+            f"choices={list(choices)!r} are not two or more different answers. Name "
+            "all that can be chosen, or give one continuation."
+        )
+    if per_token and alternative is not None:
+        raise InputError(
+            "an alternative is compared as a whole, and has tokens of its own. Leave "
+            "out per_token, or the alternative."
+        )
+
+
+def _checked_value(
+    value: str | None, alternative: str | None, choices: Sequence[str]
+) -> str:
+    if alternative is not None and value not in (None, "log-odds"):
         raise InputError(
             f"value={value!r} does not go with an alternative, which is compared by "
             'log-odds. Leave value out, or use "log-odds".'
         )
-    if value not in (None, *CAUSAL_VALUES):
+    known = CHOICE_VALUES if choices else CAUSAL_VALUES
+    if value not in (None, *known):
+        what = "choices" if choices else "a causal model"
         raise InputError(
-            f"value={value!r} is not known for a causal model. Choose from "
-            f"{', '.join(CAUSAL_VALUES)}."
+            f"value={value!r} is not known for {what}. Choose from {', '.join(known)}."
         )
-    return value or "log-probability"
+    default = "log-probability" if alternative is None and not choices else "log-odds"
+    return value or default
 
 
-def _output_name(value: str, scored: list[str]) -> str:
-    against = f" against {scored[1].strip()!r}" if len(scored) == 2 else ""
-    return f"{value} of {scored[0].strip()!r}{against}"
+def _scaled(logs: Values, value: str) -> Values:
+    """Log-probabilities as the value asked for."""
+    if value == "log-probability":
+        return logs
+    if value == "probability":
+        return np.exp(logs)
+    return logs - np.log(-np.expm1(np.minimum(logs, -1e-12)))
+
+
+def _among(logs: Values, value: str) -> Values:
+    """The same for choices, of which one is taken."""
+    if value == "probability":
+        return np.exp(logs - np.logaddexp.reduce(logs, axis=1, keepdims=True))
+    others = [[j for j in range(logs.shape[1]) if j != i] for i in range(logs.shape[1])]
+    join = np.maximum if value == "margin" else np.logaddexp
+    return logs - join.reduce(logs[:, others], axis=2)
 
 
 def _all_and_none(num_players: int) -> Masks:
     return np.array([[True] * num_players, [False] * num_players])
 
 
-def _not_empty(answer: _Continuation) -> _Continuation:
+def _not_empty(answer: Continuation) -> Continuation:
     if not answer.text.strip():
         raise InputError(
             "the model itself answers nothing to the intact prompt. Name the words "
             "whose probability should be explained as the target."
         )
     return answer
-
-
-def _with_border(prompt: str, words: str) -> str:
-    """The words with the white space that stands between them and the prompt."""
-    if not words.strip():
-        raise InputError(
-            "the continuation is empty. Name the words whose probability should be "
-            "explained as the target, or leave it out for the model's own answer."
-        )
-    border = prompt[len(prompt.rstrip()) :]
-    if not (border or words[0].isspace()) and _wants_space(prompt, words):
-        border = " "
-    return border + words
-
-
-def _wants_space(prompt: str, words: str) -> bool:
-    ends_in_word = bool(prompt) and (prompt[-1].isalnum() or prompt[-1] in ".,:;!?)]}")
-    return ends_in_word and (words[0].isalnum() or words[0] in "([{")
-
-
-def _start_tokens(tokenizer: Any, nothing: str) -> tuple[list[int], list[int]]:
-    """What every prompt begins with, and what stands for a prompt without tokens.
-
-    `nothing` is the prompt with every segment removed.
-    """
-    if tokenizer.bos_token_id is not None:
-        return [int(tokenizer.bos_token_id)], []
-    for token in (tokenizer.eos_token_id, tokenizer.pad_token_id):
-        if token is not None:
-            return [], [int(token)]
-    if nothing.strip():
-        return [], []
-    raise InputError(
-        "this model's tokenizer has no beginning, end or padding token, so there is no "
-        "value for an empty prompt. Give a prefix or suffix, which is always kept."
-    )
-
-
-def _last_logits(model: Any, ids: Any, mask: Any, count: int) -> Any:
-    """Logits of the last `count` positions; the model computes no others if it can."""
-    arguments = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        arguments["logits_to_keep"] = count
-    return model(**arguments).logits[:, -count:]
