@@ -279,7 +279,7 @@ class _Prior:
     ) -> "_Prior":
         left = seen if masks is None else masks
         smooth = kernel(_signs(left), _signs(seen))
-        return cls(smooth.astype(np.float32), _told(terms, left, seen))
+        return cls(smooth.astype(np.float32, copy=False), _told(terms, left, seen))
 
     def gram(self, share: float) -> NDArray[np.float32]:
         own, other = np.float32(share), np.float32(1 - share)
@@ -299,8 +299,8 @@ class _Prior:
         return weights
 
 
-def _signs(masks: Masks) -> Array:
-    return np.where(masks, -1.0, 1.0)
+def _signs(masks: Masks) -> NDArray[np.float32]:
+    return 1 - 2 * masks.astype(np.float32)
 
 
 def _shares(largest: dict[Support, float]) -> dict[Support, float]:
@@ -359,6 +359,7 @@ def _mixing(errors: Array) -> Array:
 
 def in_threads(work: Callable[[Item], Result], items: list[Item]) -> list[Result]:
     """`work` on every item, in order; the libraries below let go of the lock."""
-    workers = min(len(items), os.cpu_count() or 1)
+    # one more than processors, so that none idles while the last items are worked on
+    workers = min(len(items), (os.cpu_count() or 1) + 1)
     with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
         return list(pool.map(work, items))

@@ -165,7 +165,7 @@ class ProxySpex:
         scores = [r_squared(truth, p, weights) for p in (predictions, full)]
         errors = truth - predictions
         mean_square = np.average(errors**2, axis=0, weights=weights)
-        spread = np.sqrt(mean_square / len(held_out))
+        spread = np.sqrt(mean_square / _effective(len(held_out), weights))
         return Recovery(
             fourier=spectrum,
             standard_errors=np.tile(spread, (len(spectrum.supports), 1)),
@@ -328,6 +328,13 @@ class _Parts:
             outside,
             [whole.subset(rows.tolist()).construct() for rows in outside],
         )
+
+
+def _effective(count: int, weights: NDArray[np.float64] | None) -> float:
+    """How many rows of equal weight tell as much (Kish 1965)."""
+    if weights is None:
+        return float(count)
+    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def _corrected(

@@ -16,6 +16,7 @@ eq. 5.8) times log-normal priors.
 
 import heapq
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from scipy.optimize import minimize
 
 from spex.spectrum import Support
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 NUM_PARTS = 3
 SLIGHT = 1e-4  # part of the loss that is not worth another step
@@ -53,11 +54,16 @@ class ProductKernel:
     noise: float
 
     def __call__(self, left: Array, right: Array) -> Array:
-        """The kernel less its constant: signs (m, n) and (l, n) to (m, l)."""
-        total = np.zeros((len(left), len(right)))
+        """The kernel less its constant: signs (m, n) and (l, n) to (m, l).
+
+        In the precision of the signs.
+        """
+        total = np.zeros((len(left), len(right)), dtype=left.dtype)
         for decays, weight in zip(self.decays, self.weights, strict=True):
-            product, size = _product(left, right, decays)
-            total += weight / size * (product - 1)
+            product, size = _product(left, right, decays.astype(left.dtype))
+            product -= 1
+            product *= left.dtype.type(weight / size)
+            total += product
         return total
 
     def variances(self, supports: list[Support]) -> Array:
@@ -81,8 +87,9 @@ class ProductKernel:
 
 def _product(left: Array, right: Array, decays: Array) -> tuple[Array, float]:
     """prod_i (1 + rho_i s_i s'_i), and the sum of all its coefficients but one."""
-    constant = 0.5 * np.log1p(-(np.tanh(decays) ** 2)).sum()
-    return np.exp((left * decays) @ right.T + constant), _size(decays)
+    logs = (left * decays) @ right.T
+    logs += 0.5 * np.log1p(-(np.tanh(decays) ** 2)).sum()
+    return np.exp(logs, out=logs), _size(decays)
 
 
 def _size(decays: Array) -> float:
@@ -131,6 +138,7 @@ def learn_kernel(
         values: shape (m,), of mean 0 and variance 1.
         rng: of the starting point.
     """
+    signs = signs.astype(np.float64)
     start = _Parameters.start(signs.shape[1], rng)
     fitted = minimize(
         lambda vector: _loss(start.moved(vector), signs, values),
