@@ -1,0 +1,148 @@
+"""What stands where a segment was removed: nothing, a token, a word, a random draw."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import transformers
+
+from oracles import InputError
+from oracles.features import CausalOracle, load_model, text_prompt
+from oracles.features.draws import AveragedOracle, DrawnPrompt
+from oracles.features.prompts import TextPrompt
+from oracles.testing import OracleContract
+
+TEXT = "Maria works at the bakery. The bakery is in Oslo. Tom is in Lima."
+OTHERS = ["It rains. It is May.", "Cats sleep. Dogs bark. Birds sing."]
+SOME = np.array([[True, False, False], [False, True, False], [False, False, True]])
+
+
+def resampled(seed: int = 0, **settings: Any) -> TextPrompt:
+    return text_prompt(
+        TEXT, removal="resample", reference=OTHERS, seed=seed, **settings
+    )
+
+
+def tokens(**special: str) -> transformers.PreTrainedTokenizerFast:
+    loaded = load_model("facts").tokenizer
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=loaded.backend_tokenizer, **special
+    )
+
+
+@pytest.mark.parametrize(
+    ("removal", "expected"),
+    [
+        ("mask", "<mask> bad"),
+        ("unknown", "<unk> bad"),
+        ("pad", "<pad> bad"),
+        ("replace:very", "very bad"),
+        ("replace:", " bad"),
+        ("delete", "bad"),
+    ],
+)
+def test_a_removed_segment_is_replaced(removal: str, expected: str) -> None:
+    tokenizer = tokens(mask_token="<mask>", unk_token="<unk>", pad_token="<pad>")
+    prompt = text_prompt("not bad", tokenizer, segments="word", removal=removal)
+    assert prompt.write_all(np.array([[False, True]])) == [expected]
+    if removal not in ("delete", "replace:"):
+        assert prompt.description["replacement"] == expected.split()[0]
+
+
+@pytest.mark.parametrize("removal", ["unknown", "pad", "mask"])
+def test_a_tokenizer_without_the_token_is_refused(removal: str) -> None:
+    with pytest.raises(InputError, match=r"token. Use removal=\"delete\""):
+        text_prompt("a b", tokens(), segments="word", removal=removal)
+    with pytest.raises(InputError, match="tokenizer"):
+        text_prompt("a b", segments="word", removal=removal)
+
+
+def test_resampling_draws_segments_of_the_reference_the_same_for_a_mask() -> None:
+    prompt = resampled(suffix="Where?")
+    first, again = prompt.write_all(SOME), prompt.write_all(SOME[::-1])[::-1]
+    assert first == again
+    pool = {"It rains.", "It is May.", "Cats sleep.", "Dogs bark.", "Birds sing."}
+    assert first[0].startswith("Maria works at the bakery. ")
+    middle = first[0].removeprefix("Maria works at the bakery. ")
+    assert any(middle.startswith(sentence) for sentence in pool)
+    assert prompt.write_all(np.ones((1, 3), bool)) == [f"{TEXT} Where?"]
+    seeds = {tuple(resampled(seed).write_all(SOME)) for seed in range(5)}
+    assert len(seeds) == 5
+    assert prompt.description["pool"] == 5
+
+
+def test_every_segment_of_the_pool_is_drawn_as_often() -> None:
+    masks = np.zeros((1, 3), bool)
+    drawn = [resampled(seed).write_all(masks)[0] for seed in range(2000)]
+    for sentence in ("It rains.", "Birds sing."):
+        share = np.mean([text.count(sentence) for text in drawn]) / 3
+        assert share == pytest.approx(0.2, abs=0.025)  # five standard errors
+
+
+def test_resampling_needs_a_reference() -> None:
+    with pytest.raises(InputError, match=r"reference=\[...\]"):
+        text_prompt(TEXT, removal="resample")
+    with pytest.raises(InputError, match="reference"):
+        text_prompt(TEXT, removal="resample", reference=[" "])
+
+
+def make(prompt: Any) -> CausalOracle:
+    return CausalOracle(prompt, load_model("facts"), continuation="Oslo")
+
+
+def averaged(draws: int = 3) -> AveragedOracle:
+    return AveragedOracle(make, [resampled(seed) for seed in range(draws)])
+
+
+class TestAveragedOracle(OracleContract):
+    def make_oracle(self) -> AveragedOracle:
+        return averaged()
+
+
+@pytest.mark.parametrize("draws", [2, 3, 5])
+def test_the_mean_over_draws_is_that_of_the_oracles_of_each(draws: int) -> None:
+    masks = np.vstack([SOME, np.zeros((1, 3), bool), np.ones((1, 3), bool)])
+    each = np.stack([make(resampled(s)).evaluate(masks) for s in range(draws)])
+    oracle = averaged(draws)
+    assert oracle.noise is None
+    assert np.allclose(oracle.evaluate(masks), each.mean(axis=0), atol=1e-4)
+    noise = np.sqrt((each.var(axis=0, ddof=1) / draws).mean(axis=0))
+    assert np.allclose(oracle.noise, noise, atol=1e-4)
+    assert each[:, -1].std() < 1e-5
+    assert oracle.players == resampled().players
+    assert oracle.description["draws"] == draws
+
+
+def test_more_draws_have_less_noise() -> None:
+    few, many = averaged(4), averaged(32)
+    for oracle in (few, many):
+        oracle.evaluate(SOME)
+    assert few.noise is not None
+    assert many.noise is not None
+    ratio = float(few.noise[0] / many.noise[0])
+    assert 1.4 < ratio < 5.6  # the square root of 8, from 9 degrees of freedom
+
+
+def test_other_draws_are_another_fingerprint() -> None:
+    seeds = [[0, 1], [0, 2], [0, 1, 2]]
+    prints = {
+        AveragedOracle(make, [resampled(s) for s in some]).fingerprint for some in seeds
+    }
+    assert len(prints) == 3
+
+
+def test_draws_are_of_one_text() -> None:
+    with pytest.raises(InputError, match="two or more"):
+        AveragedOracle(make, [resampled()])
+    other = text_prompt("a b", segments="word")
+    with pytest.raises(InputError, match="same players"):
+        AveragedOracle(make, [resampled(), other])
+
+
+def test_a_drawn_prompt_numbers_its_draws() -> None:
+    prompt = DrawnPrompt(tuple(resampled(seed) for seed in range(3)))
+    rows = prompt.number(SOME)
+    assert rows.shape == (9, 5)
+    expected = [p.write_all(SOME[:1])[0] for p in prompt.prompts]
+    assert prompt.write_all(rows)[:3] == expected
+    assert len(prompt.players) == len(prompt.places) == 5
