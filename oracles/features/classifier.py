@@ -1,18 +1,25 @@
 """A sequence classifier's answer as a set function of the text's segments."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from oracles.base import Masks, Values, fingerprint_of
+from oracles.base import Masks, Values
 from oracles.errors import InputError
 from oracles.features.batching import score_in_batches
+from oracles.features.encoding import (
+    blank_token,
+    checked_choice,
+    encode,
+    fingerprint,
+)
+from oracles.features.hiding import hide, is_hiding, kept_tokens
 from oracles.features.loading import LoadedModel
 from oracles.features.prompts import Prompt
 
-CLASSIFIER_VALUES = ("log-odds", "logit", "probability")
+CLASSIFIER_VALUES = ("log-odds", "logit", "margin", "probability")
 
 
 class ClassifierOracle:
@@ -24,14 +31,15 @@ class ClassifierOracle:
     single score has only a "logit".
 
     Args:
-        prompt: what is classified; see `prompts.text_prompt`.
+        prompt: what is classified; see `prompts.text_prompt`. With removal "attention"
+            tokens of removed segments are hidden, and the others keep their positions.
         loaded: a sequence classifier.
         target: class to explain, by name or index; the predicted one by default;
             "all" for one output per class.
         value: "log-odds", log p / (1 - p), the default: effects add up on this scale,
             and it does not saturate as the probability does; "logit", the raw score;
-            or "probability".
-        batch_size: texts in one forward pass.
+            "margin", the logit minus that of the best other class; or "probability".
+        batch_size: texts in one forward pass; see `batching.score_in_batches`.
 
     Raises:
         InputError: a target or value that cannot be used, or a text longer than the
@@ -45,17 +53,18 @@ class ClassifierOracle:
         *,
         target: str | None = None,
         value: str | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
     ) -> None:
         self._prompt, self._loaded, self._batch_size = prompt, loaded, batch_size
         self._labels = _labels(loaded.model.config)
         problem = getattr(loaded.model.config, "problem_type", None)
         self._is_multi_label = problem == "multi_label_classification"
         self._value = _checked_value(value, len(self._labels))
-        self._empty = [_blank_token(loaded.tokenizer)]
+        blank_token(loaded.tokenizer)  # for a text of which nothing is left
         self.players = prompt.players
         everything = np.ones((1, len(self.players)), dtype=bool)
-        intact = self._logits(prompt.write_all(everything))[0]
+        [self._intact] = prompt.write_all(everything)
+        [intact] = self._logits(encode(loaded, [self._intact]), self._read)
         self._targets = self._find_targets(target, intact)
         names = [self._labels[t] for t in self._targets]
         self.outputs = tuple(f"{self._value} of {name}" for name in names)
@@ -74,13 +83,15 @@ class ClassifierOracle:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of weights, tokenizer, text and settings, not of the batch size."""
-        skipped = ("prediction", "prediction_probability", "model")
-        settings = {k: v for k, v in self.description.items() if k not in skipped}
-        return fingerprint_of({**settings, "weights": self._loaded.digest})
+        return fingerprint(self.description, self._loaded)
 
     def evaluate(self, masks: Masks) -> Values:
         """The targets' values under every mask, (m, k)."""
-        logits = self._logits(self._prompt.write_all(masks))
+        if is_hiding(self._prompt):
+            logits = self._hidden_logits(masks)
+        else:
+            ids = encode(self._loaded, self._prompt.write_all(masks))
+            logits = self._logits(ids, self._read)
         return self._values_of(logits, self._value)[:, self._targets]
 
     def _values_of(self, logits: Values, value: str) -> Values:
@@ -89,7 +100,9 @@ class ClassifierOracle:
             return logits
         if value == "probability":
             return _sigmoid(logits) if self._is_multi_label else _softmax(logits)
-        return logits if self._is_multi_label else _log_odds(logits)
+        if value == "margin":
+            return _above_others(logits, np.maximum)
+        return logits if self._is_multi_label else _above_others(logits, np.logaddexp)
 
     def _confidence(self, intact: np.ndarray) -> dict[str, float]:
         """The predicted class's probability, if the model has probabilities."""
@@ -98,21 +111,35 @@ class ClassifierOracle:
         probability = self._values_of(intact[None], "probability").max()
         return {"prediction_probability": float(probability)}
 
-    def _logits(self, texts: list[str]) -> Values:
+    def _hidden_logits(self, masks: Masks) -> Values:
+        """Logits of the intact text's tokens, those of removed segments hidden."""
         tokenizer, model = self._loaded.tokenizer, self._loaded.model
-        encoded = tokenizer(texts, verbose=False)["input_ids"]
-        # some tokenizers make nothing of no text
-        ids = [row or self._empty for row in encoded]
-        _check_length(max(map(len, ids)), self._loaded.max_tokens)
+        encoded = tokenizer(self._intact, return_offsets_mapping=True, verbose=False)
+        places = self._prompt.places
+        kept = kept_tokens(encoded["offset_mapping"], self._intact, places, masks)
+        kept[:, 0] |= ~kept.any(axis=1)  # a model reads one token at least
+        hidden = hide(model, encoded["input_ids"])
+
+        return self._logits(hidden.sequences(kept), hidden.inputs)
+
+    @staticmethod
+    def _read(ids: Any, mask: Any) -> dict[str, Any]:
+        """Arguments of the model's forward pass."""
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def _logits(
+        self, sequences: Sequence[Sequence[int]], read: Callable[..., dict[str, Any]]
+    ) -> Values:
+        model = self._loaded.model
 
         def score(batch: Any, mask: Any) -> Any:
-            return model(input_ids=batch, attention_mask=mask).logits.float()
+            return model(**read(batch, mask)).logits.float()
 
         # decoders with a class head read the last token that is not the one the
         # configuration calls padding; where it names none they take no batches
         pad = getattr(model.config, "pad_token_id", None)
         batch_size = 1 if pad is None else self._batch_size
-        return score_in_batches(ids, score, batch_size, pad or 0, model.device)
+        return score_in_batches(sequences, score, batch_size, pad or 0, model.device)
 
     def _find_targets(self, target: str | None, intact: np.ndarray) -> list[int]:
         if target is None:
@@ -134,18 +161,6 @@ def _labels(config: Any) -> list[str]:
     return [str(config.id2label[i]) for i in range(config.num_labels)]
 
 
-def _blank_token(tokenizer: Any) -> int:
-    """What stands for a text without tokens."""
-    for kind in ("cls", "bos", "eos", "unk", "pad"):
-        token = getattr(tokenizer, f"{kind}_token_id")
-        if token is not None:
-            return int(token)
-    raise InputError(
-        "this model's tokenizer has no special token at all, so there is no value for "
-        "an empty text. Name a model whose tokenizer has one."
-    )
-
-
 def _checked_value(value: str | None, num_labels: int) -> str:
     if num_labels == 1 and value in (None, "logit"):
         return "logit"
@@ -154,27 +169,17 @@ def _checked_value(value: str | None, num_labels: int) -> str:
             f"value={value!r} needs classes, and this model has a single score. Use "
             'value="logit".'
         )
-    if value not in (None, *CLASSIFIER_VALUES):
-        raise InputError(
-            f"value={value!r} is not known for a classifier. Choose from "
-            f"{', '.join(CLASSIFIER_VALUES)}."
-        )
-    return value or "log-odds"
+    return checked_choice(value, CLASSIFIER_VALUES, "value")
 
 
-def _check_length(tokens: int, allowed: int) -> None:
-    if tokens > allowed:
-        raise InputError(
-            f"the text has {tokens} tokens and this model reads {allowed}. Shorten the "
-            "text, or use a model with a longer context; it is never cut silently."
-        )
+def _above_others(logits: Values, join: np.ufunc) -> Values:
+    """Each class's logit above the others' together, or above the best other's.
 
-
-def _log_odds(logits: Values) -> Values:
-    """log p_c / (1 - p_c) = z_c - log sum of exp over the other classes."""
+    With logaddexp that is log p_c / (1 - p_c).
+    """
     classes = logits.shape[1]
     others = [[j for j in range(classes) if j != c] for c in range(classes)]
-    return logits - np.logaddexp.reduce(logits[:, others], axis=2)
+    return logits - join.reduce(logits[:, others], axis=2)
 
 
 def _sigmoid(logits: Values) -> Values:

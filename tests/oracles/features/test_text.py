@@ -188,7 +188,7 @@ def test_another_text_setting_or_weight_is_another_fingerprint(
     [
         ({"target": "superb"}, "Its classes are bad, fair, good"),
         ({"target": "3"}, "classes"),
-        ({"value": "entropy"}, "log-odds, logit, probability"),
+        ({"value": "entropy"}, "log-odds, logit, margin, probability"),
         ({"segments": "verse"}, "Choose from word"),
         ({"removal": "blur"}, "delete, mask"),
         ({"suffix": "?"}, "causal"),
