@@ -1,0 +1,241 @@
+"""Drops, stalls, garbage and refusals: what is sent again, what is kept, what is said.
+
+The server is a process of its own, reached over sockets; see cache_server.py.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oracles import InputError, InterruptedRun, Ledger, PaidOracle, StoppedRun, run
+from oracles.features.prompts import text_prompt
+from oracles.remote import RemoteError, RemoteOracle, completions_oracle
+
+from .conftest import QUESTION, STORY, Server
+
+MASKS = np.array([[i >> j & 1 for j in range(6)] for i in range(64)], dtype=bool)
+"""All of six players; 64 texts, as no two of the sentences are alike."""
+UNAUTHORISED = {"kind": "status", "status": 401}
+
+
+def oracle_of(server: Server, **limits: object) -> RemoteOracle:
+    prompt = text_prompt(STORY, segments="sentence", suffix=QUESTION)
+    endpoint = server.endpoint(**limits)
+    return completions_oracle(prompt, endpoint, continuation="Oslo")
+
+
+@pytest.fixture(scope="module")
+def expected(running: Server) -> np.ndarray:
+    running.set()
+    return oracle_of(running).evaluate(MASKS)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "drop"},
+        {"kind": "half"},
+        {"kind": "garbage"},
+        {"kind": "stall", "seconds": 1},
+        {"kind": "drip", "seconds": 0.1},
+        *({"kind": "status", "status": code} for code in (429, 500, 502, 503, 504)),
+        {"kind": "status", "status": 200, "body": {"error": {"code": 502}}},
+    ],
+    ids=lambda fault: f"{fault['kind']}-{fault.get('status', '')}",
+)
+def test_what_may_pass_is_sent_again(
+    server: Server, expected: np.ndarray, fault: dict
+) -> None:
+    oracle = oracle_of(server, timeout_seconds=0.3)
+    server.set(faults=[fault])
+    assert np.array_equal(oracle.evaluate(MASKS[:3]), expected[:3])
+    assert len(server.requests()) == 4
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 302])
+def test_what_will_not_pass_is_sent_once(server: Server, status: int) -> None:
+    oracle = oracle_of(server)
+    server.set(always={"kind": "status", "status": status}, after=0)
+    with pytest.raises(RemoteError, match=str(status)) as caught:
+        oracle.evaluate(MASKS[:1])
+    assert caught.value.status == status
+    assert len(server.requests()) == 1
+
+
+def test_a_lack_of_credit_is_not_waited_for(server: Server) -> None:
+    oracle = oracle_of(server)
+    error = {"message": "You exceeded your quota.", "code": "insufficient_quota"}
+    server.set(always={"kind": "status", "status": 429, "body": {"error": error}})
+    with pytest.raises(RemoteError, match="exceeded your quota"):
+        oracle.evaluate(MASKS[:1])
+    assert len(server.requests()) == 1
+
+
+def test_retries_end_and_the_message_has_the_servers_words(server: Server) -> None:
+    oracle = oracle_of(server, max_retries=1)
+    server.set(always={"kind": "garbage"})
+    with pytest.raises(RemoteError, match=r"Bad gateway.*sent 2 times"):
+        oracle.evaluate(MASKS[:1])
+    assert len(server.requests()) == 2
+
+
+def test_retry_after_holds_every_request(server: Server) -> None:
+    oracle = oracle_of(server, concurrency=4)
+    wait = {"kind": "status", "status": 429, "headers": {"Retry-After": "0.8"}}
+    server.set(faults=[wait], delay=0.05)
+    oracle.evaluate(MASKS[:20])
+    times = np.sort([request["time"] for request in server.requests()])
+    assert np.diff(times).max() > 0.7
+    # the three beside it were under way; all others came after the wait
+    assert (times < times[0] + 0.7).sum() <= 4
+
+
+def test_a_server_that_asks_for_an_hour_is_not_waited_for(server: Server) -> None:
+    oracle = oracle_of(server)
+    headers = {"Retry-After": "3600"}
+    server.set(always={"kind": "status", "status": 429, "headers": headers})
+    with pytest.raises(RemoteError, match="asks to wait 3600 seconds"):
+        oracle.evaluate(MASKS[:1])
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    with pytest.raises(RemoteError, match=r"127\.0\.0\.1:9/v1/completions failed"):
+        oracle_of(Server(9), max_retries=0)
+
+
+def test_requests_under_way_are_bounded_and_the_bound_is_used(server: Server) -> None:
+    oracle = oracle_of(server, concurrency=3)
+    server.set(delay=0.05)
+    oracle.evaluate(MASKS[:12])
+    assert server.log()["most"] == 3
+
+
+def test_requests_a_minute_are_bounded_and_spaced(server: Server) -> None:
+    oracle = oracle_of(server, requests_per_minute=1200)
+    server.set()
+    oracle.evaluate(MASKS[:10])
+    times = np.sort([request["time"] for request in server.requests()])
+    assert times[-1] - times[0] > 0.4  # nine gaps of 50 ms, less what sending varies
+
+
+def test_the_cap_holds_with_retries_and_threads(server: Server) -> None:
+    oracle = oracle_of(server, max_requests=30, concurrency=8)
+    half = [{"kind": "drop"}, {"kind": "status", "status": 429}] * 40
+    server.set(faults=half)
+    with pytest.raises(InputError, match="max_requests=30 have been sent"):
+        oracle.evaluate(MASKS[:20])
+    assert len(server.requests()) == 28  # two probes went before
+    assert oracle.account["requests"] == 30
+
+
+def test_a_run_beyond_the_cap_is_refused_before_it_starts(server: Server) -> None:
+    oracle = oracle_of(server, max_requests=40)
+    server.set()
+    with pytest.raises(InputError, match=r"64 requests.*max_requests=40.*38 left"):
+        run(oracle, MASKS)
+    assert server.requests() == []
+    assert run(oracle, MASKS[:38]).paid == 38
+
+
+def test_a_remote_oracle_is_a_paid_oracle(server: Server) -> None:
+    assert isinstance(oracle_of(server), PaidOracle)
+
+
+@pytest.mark.parametrize("after", [0, 17])
+def test_a_run_goes_on_from_the_ledger_where_the_server_failed(
+    server: Server, expected: np.ndarray, after: int, tmp_path: Path
+) -> None:
+    oracle = oracle_of(server)
+    server.set(always=UNAUTHORISED, after=after, delay=0.01)
+    with Ledger(tmp_path / "l") as ledger:
+        with pytest.raises(StoppedRun, match="pays only for the rest") as stop:
+            run(oracle, MASKS, ledger=ledger)
+        assert stop.value.done == server.log()["answered"] == after
+        assert f"after {after} of 64" in str(stop.value)
+        assert isinstance(stop.value.__cause__, RemoteError)
+        server.set()
+        result = run(oracle_of(server), MASKS, ledger=ledger)
+    assert np.array_equal(result.values, expected)
+    assert server.log()["answered"] == 64 - after + 2
+    with pytest.raises(StoppedRun, match="pass a ledger"):
+        server.set(always=UNAUTHORISED)
+        run(oracle, MASKS)
+
+
+@pytest.mark.parametrize("during_write", [False, True])
+def test_ctrl_c_loses_no_answer(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, during_write: bool
+) -> None:
+    oracle = oracle_of(server, concurrency=5)
+    server.set(delay=0.05)
+    write = Ledger.write
+
+    def interrupted(self: Ledger, *batch: object) -> None:
+        write(self, *batch)  # type: ignore[arg-type]
+        if len(self.masks(oracle.fingerprint, 6)) > 20 and not struck:
+            struck.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)  # where the interrupt arrives
+
+    struck: list[bool] = []
+    timer = threading.Timer(0.25, os.kill, (os.getpid(), signal.SIGINT))
+    if during_write:
+        monkeypatch.setattr(Ledger, "write", interrupted)
+    else:
+        timer.start()
+    with Ledger(tmp_path / "l") as ledger:
+        with pytest.raises(InterruptedRun, match="pays only for the rest") as stop:
+            run(oracle, MASKS, ledger=ledger)
+        timer.join(timeout=1) if timer.is_alive() else None
+        kept = len(ledger.masks(oracle.fingerprint, 6))
+    assert 5 <= kept < 64
+    assert stop.value.done == kept == server.log()["answered"]
+
+
+KILLED = """
+import sys, numpy as np
+from oracles import Ledger, run
+from tests.oracles.remote.conftest import Server
+from tests.oracles.remote.test_failures import MASKS, oracle_of
+oracle = oracle_of(Server(int(sys.argv[1])), concurrency=4)
+with Ledger(sys.argv[2]) as ledger:
+    run(oracle, MASKS, ledger=ledger)
+"""
+
+
+def test_a_killed_process_loses_only_what_was_under_way(
+    server: Server, tmp_path: Path
+) -> None:
+    server.set(delay=0.05)
+    port = server.url.split(":")[2].split("/")[0]
+    command = [sys.executable, "-c", KILLED, port, str(tmp_path / "l")]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 20
+    while server.log()["answered"] < 24 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    oracle = oracle_of(server)
+    answered = server.log()["answered"] - 4  # less the probes of both
+    with Ledger(tmp_path / "l") as ledger:
+        kept = len(ledger.masks(oracle.fingerprint, 6))
+    assert 15 < kept < 64
+    assert answered - 4 <= kept <= answered
+
+
+def test_equal_prompts_are_asked_about_once(server: Server) -> None:
+    prompt = text_prompt("no no no", segments="word", suffix="Answer:")
+    oracle = completions_oracle(prompt, server.endpoint(), continuation="no")
+    server.set()
+    masks = np.array([[i >> j & 1 for j in range(3)] for i in range(8)], dtype=bool)
+    values = oracle.evaluate(masks)[:, 0]
+    assert len(server.requests()) == 4
+    assert len(set(values)) == 4
+    assert values[1] == values[2] == values[4]
