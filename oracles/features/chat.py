@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from oracles.base import Masks
 from oracles.errors import InputError, ModelError
-from oracles.features.prompts import TextPrompt, text_prompt
+from oracles.features.prompts import TextPrompt, part_prompt
+from oracles.features.removal import ATTENTION, check_written
 from oracles.features.segments import Cut
 
 Message = Mapping[str, Any]
@@ -149,7 +150,8 @@ class ChatPrompt:
 
     def write_messages(self, masks: Masks) -> list[list[dict[str, Any]]]:
         """The messages under every mask, for endpoints that apply the template."""
-        return [self._messages(mask) for mask in np.asarray(masks)]
+        masks = check_written(self.settings["removal"], masks)
+        return [self._messages(mask) for mask in masks]
 
     def _messages(self, mask: NDArray[np.bool_]) -> list[dict[str, Any]]:
         messages, first = [], 0
@@ -240,7 +242,7 @@ def chat_prompt(
     for i, message in enumerate(messages):
         content = message["content"]
         if i in chosen and not is_whole and isinstance(content, str):
-            content = text_prompt(
+            content = part_prompt(
                 content,
                 tokenizer,
                 segments=segments,
@@ -257,6 +259,12 @@ def chat_prompt(
         _said_instead(removal) if is_whole else None,
         dict(template_arguments or {}),
     )
+    if len(prompt.players) < 2:
+        raise InputError(
+            f"of the {len(messages)} messages {len(chosen)} are ablated, with "
+            f"{len(prompt.players)} players in all, which must be two or more. Name "
+            'others in ablated=[...], or use finer segments, such as segments="word".'
+        )
     _check_rendering(prompt)
     return prompt
 
@@ -275,7 +283,7 @@ def _check_messages(messages: Sequence[Message], tokenizer: Any) -> None:
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(
             "this model's tokenizer has no chat template, so it has no format for "
-            "messages. Use text_prompt, or set tokenizer.chat_template to the one it "
+            "messages. Use part_prompt, or set tokenizer.chat_template to the one it "
             "was trained with."
         )
 
@@ -303,14 +311,8 @@ def _chosen(
         chosen = {i for i, role in enumerate(roles) if role != "system"}
     else:
         chosen = {i for i, m in enumerate(messages) if m["role"] == "user"}
-    num_players = len(chosen) if is_whole else 2
-    if not (chosen or prompts) or (num_players < 2 and not prompts):
-        raise InputError(
-            f"of the {count} messages {len(chosen)} are ablated by "
-            f"{'turn' if is_whole else 'segment'}; there must be two turns or one text."
-            " Name them in ablated=[...]."
-        )
-    return chosen
+    # what says nothing has nothing to remove
+    return {i for i in chosen if i in prompts or messages[i]["content"].strip()}
 
 
 def _turn(message: Message, content: str | TextPrompt, *, is_player: bool) -> Turn:
@@ -335,13 +337,13 @@ def _settings(turns: Sequence[Turn], removal: str) -> dict[str, Any]:
 
 def _said_instead(removal: str) -> str | None:
     """What a removed turn says; None leaves it out."""
-    if removal == "delete":
+    if removal in ("delete", ATTENTION):
         return None
     if removal.startswith("replace:"):
         return removal.removeprefix("replace:")
     raise InputError(
         f'removal={removal!r} is not for whole turns. Use "delete", which leaves them '
-        'out, or "replace:TEXT", which has them say TEXT, or nothing.'
+        'out, "replace:TEXT", which has them say TEXT, or nothing, or "attention".'
     )
 
 
@@ -349,7 +351,8 @@ def _check_rendering(prompt: ChatPrompt) -> None:
     """Render all, none, and all but each turn, before anything is paid for."""
     count = len(prompt.players)
     masks = [np.ones(count, dtype=bool), np.zeros(count, dtype=bool)]
-    if any(turn.is_player for turn in prompt.turns):
+    is_dropping = prompt.settings["removal"] != ATTENTION
+    if is_dropping and any(turn.is_player for turn in prompt.turns):
         masks += list(~np.eye(count, dtype=bool))
     prompt.write_all(np.stack(masks))
 

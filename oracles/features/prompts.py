@@ -5,11 +5,9 @@ and says what a person is shown.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
-
-import numpy as np
 
 from oracles.base import Masks, fingerprint_of
 from oracles.errors import InputError
@@ -20,9 +18,10 @@ from oracles.features.removal import (
     Filler,
     JsonAblator,
     Resampled,
+    check_written,
     make_filler,
 )
-from oracles.features.segments import Cut, Segment, cut, name_of, pin, rest, split
+from oracles.features.segments import Cut, Segment, cut, name_of, pin, rest, too_few
 
 
 class Prompt(Protocol):
@@ -105,8 +104,13 @@ class TextPrompt:
         return tuple((s.start + shift, s.end + shift) for s in self.segments)
 
     def write_all(self, masks: Masks) -> list[str]:
-        """The prompt under every mask."""
-        return [self._ablator.write(mask) for mask in np.asarray(masks)]
+        """The prompt under every mask.
+
+        Raises:
+            InputError: removal by attention; see `removal.check_written`.
+        """
+        masks = check_written(self.settings["removal"], masks)
+        return [self._ablator.write(mask) for mask in masks]
 
     @property
     def is_json(self) -> bool:
@@ -166,15 +170,40 @@ def text_prompt(
     >>> prompt.write_all(np.array([[False, True]]))
     ['I stay. Where am I?']
     """
+    prompt = part_prompt(
+        text,
+        tokenizer,
+        segments=segments,
+        pinned=pinned,
+        removal=removal,
+        reference=reference,
+        seed=seed,
+    )
+    if len(prompt.segments) < 2:
+        raise too_few(segments, len(prompt.segments), bool(pinned))
+    return replace(prompt, prefix=prefix, suffix=suffix)
+
+
+def part_prompt(
+    text: str,
+    tokenizer: Any,
+    *,
+    segments: Cut,
+    pinned: Cut,
+    removal: str,
+    reference: Sequence[str],
+    seed: int,
+) -> TextPrompt:
+    """A part of a prompt, of which one segment is enough; see `text_prompt`."""
     held = pin(text, pinned)
-    players = split(text, segments, tokenizer, held)
+    players = cut(text, segments, tokenizer, held)
     kind = name_of(segments)
     if kind == "spans" or kind.startswith("regex:"):
         held = rest(text, players)
     pool = () if removal != "resample" else pool_of(reference, segments, tokenizer)
     filler = make_filler(removal, tokenizer, pool, seed)
     settings = {"segments": kind, "removal": removal, **told(filler)}
-    return TextPrompt(text, players, settings, held, filler, prefix, suffix)
+    return TextPrompt(text, players, settings, held, filler)
 
 
 def pool_of(reference: Sequence[str], kind: Cut, tokenizer: Any) -> tuple[str, ...]:

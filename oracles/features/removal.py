@@ -15,7 +15,10 @@ from oracles.errors import InputError
 from oracles.features.json_fields import Container, parse_json, without
 from oracles.features.segments import Segment
 
-REMOVALS = ("delete", "mask", "unknown", "pad", "replace:TEXT", "resample")
+ATTENTION = "attention"
+"""Removal by the model itself, which keeps the text and hides the tokens."""
+
+REMOVALS = ("delete", "mask", "unknown", "pad", "replace:TEXT", "resample", ATTENTION)
 
 Mask = NDArray[np.bool_]
 """Boolean array of shape (n,), True = kept."""
@@ -223,8 +226,8 @@ def make_filler(
     Args:
         removal: "delete"; "mask" for the tokenizer's mask token, or its unknown token
             where it has no mask token; "unknown" or "pad" for those tokens;
-            "replace:TEXT" for a neutral TEXT; or "resample" for segments of other
-            texts.
+            "replace:TEXT" for a neutral TEXT; "resample" for segments of other texts;
+            or "attention", which leaves it to the oracle to hide the tokens.
         tokenizer: of the model; for the tokens.
         pool: the segments drawn from; for "resample".
         seed: of the draws; for "resample".
@@ -232,7 +235,7 @@ def make_filler(
     Raises:
         InputError: unknown removal, no such token, or nothing to draw from.
     """
-    if removal == "delete":
+    if removal in ("delete", ATTENTION):
         return None
     if removal.startswith("replace:"):
         return Constant(removal.removeprefix("replace:"))
@@ -265,6 +268,22 @@ def _token(removal: str, tokenizer: Any) -> str:
         f'this model\'s tokenizer has {lacking} token. Use removal="delete", or '
         'removal="replace:..." with a neutral word.'
     )
+
+
+def check_written(removal: str, masks: Masks) -> Masks:
+    """Return masks whose prompts are written, as text, by an oracle that can use them.
+
+    Raises:
+        InputError: removal by attention, and a mask that keeps some players: then the
+            text under it is not what the model should read.
+    """
+    masks = np.asarray(masks)
+    if removal == ATTENTION and (masks.any(axis=1) & ~masks.all(axis=1)).any():
+        raise InputError(
+            'removal="attention" needs an oracle that hides tokens from the model, '
+            'and this one reads the text that is left. Use removal="delete".'
+        )
+    return masks
 
 
 def make_ablator(

@@ -78,7 +78,7 @@ def split(
     """
     segments = cut(text, kind, tokenizer, pinned)
     if len(segments) < 2:
-        raise _too_few(kind, len(segments), bool(pinned))
+        raise too_few(kind, len(segments), bool(pinned))
     return segments
 
 
@@ -241,7 +241,8 @@ def _without_overlap(
             yield start, end
 
 
-def _too_few(kind: Cut, count: int, is_pinned: bool) -> InputError:
+def too_few(kind: Cut, count: int, is_pinned: bool) -> InputError:
+    """The error of a text with fewer than two segments."""
     name = name_of(kind)
     if is_pinned and count == 0:
         return InputError(
