@@ -13,8 +13,9 @@ from oracles.features.batching import score_in_batches
 from oracles.features.encoding import (
     checked_choice,
     encode,
+    encode_all,
     fingerprint,
-    intact_and_empty,
+    split_marks,
 )
 from oracles.features.loading import LoadedModel
 from oracles.features.prompts import Prompt
@@ -27,9 +28,10 @@ class EmbeddingOracle:
 
     For retrievers: why was this passage found? The embedding is pooled, and scaled to
     length one or not, as the model's folder says (see `pooling.Pooling`); a folder that
-    says nothing is pooled by the mean. What a retriever writes in front of queries or
-    passages ("query: ") is not added: write it into the references, and into the
-    prompt as its prefix.
+    says nothing is pooled by the mean. Making one embeds the intact text.
+
+    What a retriever writes in front of queries or passages ("query: ") is not added:
+    write it into the references, and into the prompt as its prefix.
 
     Args:
         prompt: the text that is embedded; see `prompts.text_prompt`.
@@ -60,9 +62,8 @@ class EmbeddingOracle:
         self.players = prompt.players
         if any(not text.strip() for text in references):
             raise InputError("a reference is empty. Name the text to compare with.")
-        intact, _ = intact_and_empty(prompt)
-        encode(loaded, [intact])  # refused here if it is too long
-        compared = embed(loaded, list(references) or [intact], batch_size)
+        intact = self._vectors(np.ones((1, len(self.players)), dtype=bool))
+        compared = embed(loaded, references, batch_size) if references else intact
         self._compared = _unit(compared) if self._value == "cosine" else compared
         named = [f"to {text!r}" for text in references] or ["to the intact text"]
         self.outputs = tuple(f"{self._value} {name}" for name in named)
@@ -83,11 +84,14 @@ class EmbeddingOracle:
 
     def evaluate(self, masks: Masks) -> Values:
         """Likeness to every reference under every mask, (m, k)."""
-        texts = self._prompt.write_all(masks)
-        vectors = embed(self._loaded, texts, self._batch_size)
+        vectors = self._vectors(masks)
         if self._value == "cosine":
             vectors = _unit(vectors)
         return vectors @ self._compared.T
+
+    def _vectors(self, masks: Masks) -> NDArray[np.float64]:
+        tokens = encode_all(self._loaded, self._prompt, masks)
+        return _embed(self._loaded, tokens, self._batch_size)
 
 
 def embed(
@@ -96,8 +100,14 @@ def embed(
     """Embeddings (m, d) of m texts by a sentence encoder.
 
     Raises:
-        InputError: a text is longer than the model reads.
+        InputError: it is another kind of model, or a text is longer than it reads.
     """
+    return _embed(loaded, encode(loaded, texts), batch_size)
+
+
+def _embed(
+    loaded: LoadedModel, sequences: Sequence[Sequence[int]], batch_size: int | None
+) -> NDArray[np.float64]:
     model, pool = loaded.model, loaded.pooling
     if pool is None:
         raise InputError(
@@ -105,12 +115,12 @@ def embed(
             "no embeddings. Name a sentence-transformers model."
         )
 
-    def score(ids: Any, mask: Any) -> Any:
+    def score(marked: Any, mask: Any) -> Any:
+        ids, mask, _ = split_marks(marked, mask)
         return pool(model(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
 
     pad = loaded.tokenizer.pad_token_id or 0
-    ids = encode(loaded, texts)
-    return score_in_batches(ids, score, batch_size, pad, model.device)
+    return score_in_batches(sequences, score, batch_size, pad, model.device)
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,43 +11,44 @@ from oracles.errors import InputError
 from oracles.features.batching import score_in_batches
 from oracles.features.encoding import (
     check_length,
-    checked_choice,
-    encode,
+    encode_all,
     fingerprint,
-    intact_and_empty,
+    split_marks,
 )
 from oracles.features.generation import generate
 from oracles.features.loading import LoadedModel
 from oracles.features.prompts import Prompt
+from oracles.features.targets import among, check_together, checked_value, scaled
 
-ANSWER_VALUES = ("log-odds", "log-probability", "probability")
 ANSWER_TOKENS = 48  # longest answer taken from the model itself
 PIECE = 2**24  # logits made at a time, 64 MiB
 
 
 class EncoderDecoderOracle:
-    """How likely answers are when parts of the encoder's input are removed.
+    """How likely an answer is when parts of the encoder's input are removed.
 
-    An answer is scored whole as the model was trained to write it: its tokens, and the
-    one that ends it. Tokens that the tokenizer puts before an answer (a beginning, a
+    An answer is scored as the model was trained to write it: its tokens, and the one
+    that ends it. Tokens that the tokenizer puts before an answer (a beginning, a
     language) are given, not scored. The input is encoded once for all answers.
 
-    Making one has the model answer the intact input, unless answers are given.
+    Making one has the model answer the intact input, unless an answer is given.
 
     Args:
         prompt: the encoder's input; see `prompts.text_prompt`. A task's prefix
             ("summarize: ") belongs into it.
         loaded: an encoder-decoder such as T5 or BART.
-        answers: scored, one output each; by default the model's own greedy answer to
-            the intact input, up to 48 tokens. One made elsewhere is as good.
-        against: if given, the value is the log-odds between each answer and this one,
-            log p(answer) - log p(against).
-        per_token: one output for each token of the answers, given those before it: one
-            set of ablations explains every word.
-        value: "log-odds", log p / (1 - p), the default: effects add up on this scale,
-            where an answer that is nearly sure can still become surer; "log-
-            probability" in nats, the same for unlikely answers and the sum over an
-            answer's tokens; or "probability".
+        continuation: the answer that is scored; by default the model's own greedy one
+            to the intact input, up to 48 tokens. One made elsewhere is as good.
+        alternative: if given, the value is the log-odds between the two, log
+            p(continuation) - log p(alternative).
+        choices: if given, in place of a continuation: one output for each of two or
+            more answers, whose probabilities are made to sum to one.
+        per_token: one output for each token of the continuation given those before it:
+            one set of ablations explains every word.
+        value: see `targets`. "log-probability" in nats, the default, of which the
+            tokens' sum is the whole's; "log-odds", log p / (1 - p), which does not
+            saturate for likely answers; or "probability". With choices "log-odds", the
+            default, "margin" or "probability".
         batch_size: inputs in one forward pass; see `batching.score_in_batches`.
 
     Raises:
@@ -60,34 +61,40 @@ class EncoderDecoderOracle:
         prompt: Prompt,
         loaded: LoadedModel,
         *,
-        answers: Sequence[str] = (),
-        against: str | None = None,
+        continuation: str | None = None,
+        alternative: str | None = None,
+        choices: Sequence[str] = (),
         per_token: bool = False,
         value: str | None = None,
         batch_size: int | None = None,
     ) -> None:
+        check_together(continuation, alternative, choices, per_token)
+        self._value = checked_value(value, alternative, choices)
         self._prompt, self._loaded, self._batch_size = prompt, loaded, batch_size
-        self._value = checked_choice(value, ANSWER_VALUES, "value")
-        self._is_compared, self._per_token = against is not None, per_token
-        _check_settings(against, per_token, self._value)
+        self._has_choices, self._per_token = bool(choices), per_token
         self.players = prompt.players
-        intact, _ = intact_and_empty(prompt)
-        ids = encode(loaded, [intact])
-        named = list(answers) or _own_answer(loaded, ids)
-        others = [] if against is None else [against]
-        self._scored = [self._tokens(text) for text in named + others]
-        self.outputs = self._names(named, against)
+        everything = np.ones((1, len(self.players)), dtype=bool)
+        ids = encode_all(loaded, prompt, everything)
+        given = [w for w in (continuation, alternative, *choices) if w is not None]
+        told: dict[str, Any] = {}
+        if continuation is None and not choices:
+            told["prediction"] = _own_answer(loaded, ids)
+            given.insert(0, told["prediction"])
+        self._scored = [self._tokens(words) for words in given]
+        self.outputs = self._names(given)
+        is_compared = alternative is not None
         self.description: Mapping[str, Any] = {
             "kind": "encoder-decoder",
             "model": loaded.name,
             "dtype": str(loaded.model.dtype),
             **prompt.description,
-            "answers": named,
-            "against": against,
+            "continuation": None if choices else given[0],
+            "alternative": given[1] if is_compared else None,
+            "choices": list(choices),
             "per_token": per_token,
             "value": self._value,
-            **({} if answers else {"prediction": named[0]}),
-            "act": f"answer {' or '.join(map(repr, named))}",
+            **told,
+            "act": f"answer {' or '.join(map(repr, choices or given[:1]))}",
         }
 
     @cached_property
@@ -98,37 +105,36 @@ class EncoderDecoderOracle:
 
     def evaluate(self, masks: Masks) -> Values:
         """The answers' or their tokens' values under every mask, (m, k)."""
-        odds = self._token_odds(self._prompt.write_all(masks))
+        odds = self._token_odds(masks)
+        if self._per_token and self._value == "log-odds":
+            return odds
         logs = -np.logaddexp(0, -odds)
         if self._per_token:
-            return {
-                "log-odds": odds,
-                "log-probability": logs,
-                "probability": np.exp(logs),
-            }[self._value]
+            return scaled(logs, self._value)
         ends = np.cumsum([len(scored) for _, scored in self._scored])[:-1]
         parts = np.split(logs, ends, axis=1)
         whole = np.stack([part.sum(axis=1) for part in parts], axis=1)
-        if self._is_compared:
-            return whole[:, :-1] - whole[:, -1:]
-        if self._value == "log-odds":
-            return whole - np.log(-np.expm1(np.minimum(whole, -1e-30)))
-        return np.exp(whole) if self._value == "probability" else whole
+        if self._has_choices:
+            return among(whole, self._value)
+        if len(self._scored) == 2:
+            return whole[:, :1] - whole[:, 1:]
+        return scaled(whole, self._value)
 
-    def _token_odds(self, texts: Sequence[str]) -> Values:
+    def _token_odds(self, masks: Masks) -> Values:
         """Log-odds of every scored token given those before it, (m, tokens of all)."""
         model = self._loaded.model
         encoder = model.get_encoder()
 
-        def score(ids: Any, mask: Any) -> Any:
+        def score(marked: Any, mask: Any) -> Any:
             import torch
 
+            ids, mask, _ = split_marks(marked, mask)
             states = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
             odds = [self._odds(states, mask, *tokens) for tokens in self._scored]
             return torch.cat(odds, dim=1)
 
         pad = self._loaded.tokenizer.pad_token_id or 0
-        ids = encode(self._loaded, texts)
+        ids = encode_all(self._loaded, self._prompt, masks)
         return score_in_batches(ids, score, self._batch_size, pad, model.device)
 
     def _odds(
@@ -176,39 +182,25 @@ class EncoderDecoderOracle:
             )
         return ids[:start], ids[start:]
 
-    def _names(self, answers: Sequence[str], against: str | None) -> tuple[str, ...]:
-        if against is not None:
+    def _names(self, answers: Sequence[str]) -> tuple[str, ...]:
+        if self._has_choices:
+            return tuple(f"{self._value} of {a!r} among the choices" for a in answers)
+        if self._per_token:
+            scored = self._scored[0][1]
+            pieces = map(self._loaded.tokenizer.decode, scored)
             return tuple(
-                f"log-odds of {text!r} against {against!r}" for text in answers
+                f"{self._value} of {piece!r}, token {i} of {len(scored)}"
+                for i, piece in enumerate(pieces, start=1)
             )
-        if not self._per_token:
-            return tuple(f"{self._value} of {text!r}" for text in answers)
-        tokenizer = self._loaded.tokenizer
-        return tuple(
-            f"{self._value} of {tokenizer.decode([token])!r}, token {i} of {text!r}"
-            for text, (_, scored) in zip(answers, self._scored, strict=True)
-            for i, token in enumerate(scored, start=1)
-        )
+        against = f" against {answers[1]!r}" if len(answers) == 2 else ""
+        return (f"{self._value} of {answers[0]!r}{against}",)
 
 
-def _own_answer(loaded: LoadedModel, ids: Sequence[Sequence[int]]) -> list[str]:
+def _own_answer(loaded: LoadedModel, ids: Sequence[Sequence[int]]) -> str:
     answer = generate(loaded, ids, ANSWER_TOKENS)[0].strip()
     if not answer:
         raise InputError(
             "the model itself answers nothing to the intact input. Name the answer "
             "whose probability should be explained."
         )
-    return [answer]
-
-
-def _check_settings(against: str | None, per_token: bool, value: str) -> None:
-    if against is not None and per_token:
-        raise InputError(
-            "per_token and against do not go together: the tokens of two answers are "
-            "not the same. Leave one of them out."
-        )
-    if against is not None and value != "log-odds":
-        raise InputError(
-            f"value={value!r} does not go with against, which is compared by log-odds. "
-            'Leave value out, or use "log-odds".'
-        )
+    return answer

@@ -1,15 +1,23 @@
-"""Prompts as token ids, for models that read a whole text at once."""
+"""Prompts as tokens, for models that read a whole text at once.
+
+What must be known of each token besides its id travels with it, in the bits above: a
+sequence is of whole numbers, and equal sequences are equal questions, whatever batch
+they are in.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from oracles.base import fingerprint_of
+from oracles.base import Masks, fingerprint_of
 from oracles.errors import InputError
+from oracles.features.hiding import is_hiding, kept_tokens
 from oracles.features.loading import LoadedModel
 from oracles.features.prompts import Prompt
 
+TOKEN_BITS = 24  # the largest vocabularies have a quarter of a million tokens
+HIDDEN = 1  # mark of tokens that no other sees
 NOT_THE_FUNCTION = ("prediction", "prediction_probability", "model", "act")
 """Of a description: what is only told, and does not change any value."""
 
@@ -22,18 +30,64 @@ def intact_and_empty(prompt: Prompt) -> tuple[str, str]:
     return intact, nothing
 
 
-def encode(loaded: LoadedModel, texts: Sequence[str]) -> list[list[int]]:
+def encode(
+    loaded: LoadedModel, texts: Sequence[str], *, is_rendered: bool = False
+) -> list[list[int]]:
     """Token ids of texts as the model was trained to read them, special ones included.
 
     A text of no tokens is one special token.
 
+    Args:
+        loaded: whose tokenizer is used.
+        texts: at least one.
+        is_rendered: whether special tokens are in the texts already.
+
     Raises:
         InputError: a text is longer than the model reads.
     """
-    encoded = loaded.tokenizer(list(texts), verbose=False)["input_ids"]
+    encoded = loaded.tokenizer(
+        list(texts), add_special_tokens=not is_rendered, verbose=False
+    )["input_ids"]
     ids = [list(row) or [blank_token(loaded.tokenizer)] for row in encoded]
     check_length(max(map(len, ids)), loaded.max_tokens)
     return ids
+
+
+def encode_all(loaded: LoadedModel, prompt: Prompt, masks: Masks) -> list[list[int]]:
+    """The prompt's tokens under every mask, to be parted by `split_marks`.
+
+    With removal "attention" they are the intact prompt's, and those of removed segments
+    are marked as hidden.
+
+    Raises:
+        InputError: a prompt is longer than the model reads.
+    """
+    is_rendered = prompt.has_special_tokens
+    if not is_hiding(prompt):
+        return encode(loaded, prompt.write_all(masks), is_rendered=is_rendered)
+    intact, _ = intact_and_empty(prompt)
+    encoded = loaded.tokenizer(
+        intact,
+        add_special_tokens=not is_rendered,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
+    ids = np.array(encoded["input_ids"], dtype=np.int64)
+    check_length(len(ids), loaded.max_tokens)
+    kept = kept_tokens(encoded["offset_mapping"], intact, prompt.places, masks)
+    marked = ids | ~kept * (HIDDEN << TOKEN_BITS)
+    blank = [] if kept.any(axis=1).all() else [blank_token(loaded.tokenizer)]
+    return [
+        row.tolist() if sees.any() else blank
+        for row, sees in zip(marked, kept, strict=True)
+    ]
+
+
+def split_marks(marked: Any, mask: Any) -> tuple[Any, Any, Any]:
+    """Token ids, attention mask and marks of a batch (rows, length)."""
+    marks = marked >> TOKEN_BITS
+    ids = marked & ((1 << TOKEN_BITS) - 1)
+    return ids, mask * (marks & HIDDEN == 0), marks
 
 
 def check_length(tokens: int, allowed: int, what: str = "the text") -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from oracles.features.batching import score_in_batches
+from oracles.features.encoding import split_marks
 from oracles.features.loading import LoadedModel
 
 NOTHING = -1  # stands after the last token of an answer that ended early
@@ -23,14 +24,16 @@ def generate(
 
     Args:
         loaded: a causal language model or an encoder-decoder.
-        prompts: token ids, none empty.
+        prompts: token ids, none empty. Hidden tokens (`encoding.HIDDEN`) are for
+            encoder-decoders only: a causal model would not keep their places.
         max_new_tokens: longest answer.
         batch_size: prompts answered together; see `batching.score_in_batches`.
     """
     model = loaded.model
     settings = _greedy_settings(loaded, max_new_tokens)
 
-    def answer(ids: Any, mask: Any) -> Any:
+    def answer(marked: Any, mask: Any) -> Any:
+        ids, mask, _ = split_marks(marked, mask)
         if not model.config.is_encoder_decoder:
             ids, mask = _padded_left(ids, mask)
         found = model.generate(

@@ -6,7 +6,7 @@ was never trained as one: "The plot is thin. It was [MASK]." with "great" and "t
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -18,12 +18,14 @@ from oracles.errors import InputError
 from oracles.features.batching import score_in_batches
 from oracles.features.encoding import (
     checked_choice,
-    encode,
+    encode_all,
     fingerprint,
     intact_and_empty,
+    split_marks,
 )
 from oracles.features.loading import LoadedModel
 from oracles.features.prompts import Prompt
+from oracles.features.targets import CHOICE_VALUES, among, check_choices
 
 MASKED_VALUES = ("log-odds", "log-probability", "probability", "logit")
 
@@ -41,20 +43,21 @@ class MaskedLMOracle:
         prompt: a text with a mask token; see `prompts.text_prompt`.
         loaded: a masked language model.
         words: explained, one output each; by default the one the model itself finds
-            most likely (among the choices, if there are any). Each is one token where
-            it stands in the intact text.
-        choices: words that the answer is known to be one of; all others count for
-            nothing, and probabilities are among these. So with two choices the log-odds
-            are log p(one) - log p(other). By default the whole vocabulary.
+            most likely. Each is one token where it stands in the intact text.
+        choices: in place of words: two or more of which one is the answer (label words
+            for classes, letters of a multiple choice), one output each. All other words
+            count for nothing: of two choices the log-odds are log p(one) - log
+            p(other).
         value: "log-odds", log p / (1 - p), the default, as effects add up on this scale
-            and probabilities saturate; "log-probability"; "probability"; or "logit",
-            the raw score.
+            and probabilities saturate; "probability"; for words also "log-probability"
+            and "logit", the raw score; for choices also "margin", log p minus that of
+            the best other.
         batch_size: texts in one forward pass; see `batching.score_in_batches`.
 
     Raises:
         InputError: a tokenizer without a mask token; a prompt that does not keep one
-            mask token; a word that is not one token, or not among the choices; an
-            unknown value; or a text longer than the model reads.
+            mask token; a word that is not one token; words beside choices; an unknown
+            value; or a text longer than the model reads.
     """
 
     def __init__(
@@ -68,89 +71,87 @@ class MaskedLMOracle:
         batch_size: int | None = None,
     ) -> None:
         self._prompt, self._loaded, self._batch_size = prompt, loaded, batch_size
-        self._value = checked_choice(value, MASKED_VALUES, "value")
+        _check_words(words, choices)
+        known = CHOICE_VALUES if choices else MASKED_VALUES
+        self._value = checked_choice(value, known, "value")
+        self._has_choices = bool(choices)
         self.players = prompt.players
         intact, nothing = intact_and_empty(prompt)
         self._is_last = _mask_is_last(loaded.tokenizer.mask_token, intact, nothing)
-        self._choices = [self._token(intact, word) for word in choices]
-        _check_choices(words, choices)
-        logits = self._logits([intact], every=self._choices)[0]
-        best = int(logits.argmax())
+        self._tokens = [self._token(intact, word) for word in (*words, *choices)]
+        best, confidence = self._predict()
         top = choices[best] if choices else loaded.tokenizer.decode([best]).strip()
-        self._tokens = [self._token(intact, word) for word in words]
-        if not words:
-            self._tokens = [self._choices[best] if choices else best]
-        named = list(words) or [top]
-        among = f" among {', '.join(map(repr, choices))}" if choices else ""
-        self.outputs = tuple(f"{self._value} of {word!r}{among}" for word in named)
+        self._tokens = self._tokens or [best]
+        named = [*words, *choices] or [top]
+        rivals = " among the choices" if choices else ""
+        self.outputs = tuple(f"{self._value} of {word!r}{rivals}" for word in named)
         self.description: Mapping[str, Any] = {
             "kind": "masked-lm",
             "model": loaded.name,
             "dtype": str(loaded.model.dtype),
             **prompt.description,
-            "words": named,
+            "words": [] if choices else named,
             "choices": list(choices),
             "value": self._value,
             "prediction": top,
-            "prediction_probability": float(np.exp(logits[best] - _log_sum(logits))),
-            "act": f"fill in {' or '.join(map(repr, named))}{among}",
+            "prediction_probability": confidence,
+            "act": f"fill in {' or '.join(map(repr, named))}",
         }
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of weights, tokenizer, text and settings, not of the batch size."""
-        tokens = [self._tokens, self._choices]
-        return fingerprint(self.description, self._loaded, tokens=tokens)
+        return fingerprint(self.description, self._loaded, tokens=self._tokens)
 
     def evaluate(self, masks: Masks) -> Values:
         """Every word's value under every mask, (m, k)."""
+        if self._has_choices:
+            return among(self._run(masks, self._logits), self._value)
+        return self._run(masks, self._words)
 
-        def score(logits: Any) -> Any:
-            import torch
+    def _logits(self, logits: Any) -> Any:
+        return logits[:, self._tokens]
 
-            columns = [self._column(logits, token) for token in self._tokens]
-            return torch.stack(columns, dim=1)
-
-        return self._run(self._prompt.write_all(masks), score)
-
-    def _column(self, logits: Any, token: int) -> Any:
-        """One word's value, (rows,), of logits (rows, vocabulary)."""
+    def _words(self, logits: Any) -> Any:
+        """The words' values of logits (rows, vocabulary) at the mask."""
         import torch
 
-        own = logits[:, token]
+        own = logits[:, self._tokens]
         if self._value == "logit":
             return own
-        rivals = [t for t in dict.fromkeys(self._choices) if t != token]
-        if self._choices:
-            others = logits[:, rivals].logsumexp(dim=1)
-        else:
-            others = logits.index_fill(
-                1, torch.tensor([token], device=logits.device), -torch.inf
-            ).logsumexp(dim=1)
-        odds = own - others
+        others = []
+        for token in self._tokens:
+            at = torch.tensor([token], device=logits.device)
+            others.append(logits.index_fill(1, at, -torch.inf).logsumexp(dim=1))
+        odds = own - torch.stack(others, dim=1)
         if self._value == "log-odds":
             return odds
-        log = torch.nn.functional.logsigmoid(odds)
-        return log if self._value == "log-probability" else log.exp()
+        logs = torch.nn.functional.logsigmoid(odds)
+        return logs if self._value == "log-probability" else logs.exp()
 
-    def _logits(self, texts: Sequence[str], every: Sequence[int]) -> Values:
-        """Logits at the mask of some tokens, or of the whole vocabulary if none."""
-        chosen = list(every) or slice(None)
-        return self._run(texts, lambda logits: logits[:, chosen])
+    def _predict(self) -> tuple[int, float]:
+        """The likeliest token in the intact text, or choice, and its probability."""
+        everything = np.ones((1, len(self.players)), dtype=bool)
+        score = self._logits if self._has_choices else _unchanged
+        logits = self._run(everything, score)[0]
+        best = int(logits.argmax())
+        share = np.exp(logits[best] - np.logaddexp.reduce(logits))
+        return best, float(share)
 
-    def _run(self, texts: Sequence[str], score: Any) -> Values:
-        """What `score` makes of the logits (rows, vocabulary) at the masks of texts."""
-        model, tokenizer = self._loaded.model, self._loaded.tokenizer
+    def _run(self, masks: Masks, score: Callable[[Any], Any]) -> Values:
+        """What `score` makes of the logits (rows, vocabulary) at the word's place."""
+        model = self._loaded.model
 
-        def score_ids(ids: Any, mask: Any) -> Any:
+        def score_ids(marked: Any, mask: Any) -> Any:
+            ids, seen, _ = split_marks(marked, mask)
             here.places = self._places(ids, mask)
-            logits = model(input_ids=ids, attention_mask=mask).logits
+            logits = model(input_ids=ids, attention_mask=seen).logits
             if logits.shape[1] > 1:  # a head that was not reached
                 logits = logits[here.places][:, None]
             return score(logits[:, 0].double())
 
-        pad = tokenizer.pad_token_id or 0
-        ids = encode(self._loaded, texts)
+        pad = self._loaded.tokenizer.pad_token_id or 0
+        ids = encode_all(self._loaded, self._prompt, masks)
         with _narrowed(model) as here:
             return score_in_batches(ids, score_ids, self._batch_size, pad, model.device)
 
@@ -194,18 +195,17 @@ class MaskedLMOracle:
         return int(tokens[0][0])
 
 
-def _check_choices(words: Sequence[str], choices: Sequence[str]) -> None:
-    if len(choices) == 1 or len(set(choices)) < len(choices):
+def _unchanged(logits: Any) -> Any:
+    return logits
+
+
+def _check_words(words: Sequence[str], choices: Sequence[str]) -> None:
+    if words and choices:
         raise InputError(
-            f"choices={list(choices)} are not two words or more, all different. Name "
-            "what the answer is known to be one of, or leave choices out."
+            "words are explained against the whole vocabulary and choices against each "
+            "other. Give one of the two."
         )
-    strange = [word for word in words if choices and word not in choices]
-    if strange:
-        raise InputError(
-            f"{', '.join(map(repr, strange))} is not among the choices "
-            f"({', '.join(choices)}). Add it to them."
-        )
+    check_choices(choices)
 
 
 def _mask_is_last(token: str | None, intact: str, nothing: str) -> bool:
@@ -251,7 +251,3 @@ def _narrowed(model: Any) -> Iterator[threading.local]:
         yield here
     finally:
         handle.remove()
-
-
-def _log_sum(logits: np.ndarray) -> float:
-    return float(np.logaddexp.reduce(logits))

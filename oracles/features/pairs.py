@@ -1,20 +1,23 @@
-"""A pinned text and a text that is ablated, as one sequence of tokens.
-
-What a model must be told of each token, and what its scores are read off by, travels
-with the token: a sequence is of whole numbers that hold a token id in their low bits
-and marks above. So equal sequences are equal questions, whatever batch they are in.
-"""
+"""A pinned text and a text that is ablated, as one sequence of tokens."""
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from oracles.features.encoding import check_length
+from oracles.base import Masks
+from oracles.features.encoding import (
+    HIDDEN,
+    TOKEN_BITS,
+    check_length,
+    intact_and_empty,
+    split_marks,
+)
+from oracles.features.hiding import is_hiding, kept_tokens
 from oracles.features.loading import LoadedModel
+from oracles.features.prompts import Prompt
 
-TOKEN_BITS = 24  # the largest vocabularies have a quarter of a million tokens
-SECOND = 1  # mark of tokens of the pair's second part
+SECOND = 2  # mark of tokens of the pair's second part; larger ones are free
 
 
 @dataclass(frozen=True)
@@ -22,24 +25,35 @@ class Pair:
     """Tokens of one pair.
 
     Attributes:
+        text: the one that is ablated, as far as it is written.
         ids: token ids, special ones included.
         types: which part a token is of, 0 or 1, as the model is told.
         spans: for each token its characters [start, end) of the ablated text; None for
             tokens of the pinned one and special tokens.
+        hidden: tokens of removed segments, where these are hidden and not rewritten.
     """
 
+    text: str
     ids: list[int]
     types: list[int]
     spans: list[tuple[int, int] | None]
+    hidden: frozenset[int] = frozenset()
 
     def marked(self, marks: Sequence[int]) -> list[int]:
-        """The sequence with its own marks (multiples of 2) and those of types."""
-        pairs = zip(self.ids, self.types, marks, strict=True)
-        return [token | (kind | mark) << TOKEN_BITS for token, kind, mark in pairs]
+        """The sequence with further marks, one for each token, multiples of 4."""
+        own = [kind * SECOND for kind in self.types]
+        for i in self.hidden:
+            own[i] |= HIDDEN
+        return [
+            token | (mark | mine) << TOKEN_BITS
+            for token, mark, mine in zip(self.ids, marks, own, strict=True)
+        ]
 
 
-def encode_pairs(loaded: LoadedModel, pinned: str, texts: Sequence[str]) -> list[Pair]:
-    """A pinned text with each of the ablated ones, as the model's tokenizer joins them.
+def encode_pairs(
+    loaded: LoadedModel, pinned: str, prompt: Prompt, masks: Masks
+) -> list[Pair]:
+    """A pinned text with the prompt under every mask, as the tokenizer joins them.
 
     The pinned text comes first, but for tokenizers that pad on the left, whose models
     read it last (so does transformers' own question answering).
@@ -47,23 +61,37 @@ def encode_pairs(loaded: LoadedModel, pinned: str, texts: Sequence[str]) -> list
     Raises:
         InputError: a pair is longer than the model reads.
     """
+    if not is_hiding(prompt):
+        return _join(loaded, pinned, prompt.write_all(masks))
+    [pair] = _join(loaded, pinned, [intact_and_empty(prompt)[0]])
+    own = [i for i, span in enumerate(pair.spans) if span]
+    offsets = [span for span in pair.spans if span]
+    kept = kept_tokens(offsets, pair.text, prompt.places, masks)
+    return [
+        replace(
+            pair, hidden=frozenset(i for i, k in zip(own, row, strict=True) if not k)
+        )
+        for row in kept
+    ]
+
+
+def _join(loaded: LoadedModel, pinned: str, texts: list[str]) -> list[Pair]:
     tokenizer = loaded.tokenizer
     is_first = tokenizer.padding_side == "right"
-    given = [[pinned] * len(texts), list(texts)]
+    given = [[pinned] * len(texts), texts]
     encoded = tokenizer(
         *(given if is_first else given[::-1]),
         return_offsets_mapping=True,
         return_token_type_ids=True,
         verbose=False,
     )
-    rows = range(len(texts))
-    pairs = [_pair(encoded, row, int(is_first)) for row in rows]
+    pairs = [_pair(encoded, i, text, int(is_first)) for i, text in enumerate(texts)]
     longest = max(len(pair.ids) for pair in pairs)
     check_length(longest, loaded.max_tokens, "the text with what goes with it")
     return pairs
 
 
-def _pair(encoded: Any, row: int, ablated: int) -> Pair:
+def _pair(encoded: Any, row: int, text: str, ablated: int) -> Pair:
     parts = encoded.sequence_ids(row)
     offsets = encoded["offset_mapping"][row]
     spans = [
@@ -71,18 +99,18 @@ def _pair(encoded: Any, row: int, ablated: int) -> Pair:
         for part, span in zip(parts, offsets, strict=True)
     ]
     types = list(encoded["token_type_ids"][row])
-    return Pair(list(encoded["input_ids"][row]), types, spans)
+    return Pair(text, list(encoded["input_ids"][row]), types, spans)
 
 
-def model_inputs(loaded: LoadedModel, marked: Any, mask: Any) -> dict[str, Any]:
-    """What the model is called with, of marked sequences (rows, length)."""
-    inputs = {
-        "input_ids": marked & ((1 << TOKEN_BITS) - 1),
-        "attention_mask": mask,
-    }
+def model_inputs(
+    loaded: LoadedModel, marked: Any, mask: Any
+) -> tuple[dict[str, Any], Any]:
+    """What the model is called with, of marked sequences (rows, length), and marks."""
+    ids, mask, marks = split_marks(marked, mask)
+    inputs = {"input_ids": ids, "attention_mask": mask}
     model = loaded.model
     is_taken = "token_type_ids" in inspect.signature(model.forward).parameters
     is_made = "token_type_ids" in loaded.tokenizer.model_input_names
     if is_taken and is_made and getattr(model.config, "type_vocab_size", 2) > 1:
-        inputs["token_type_ids"] = (marked >> TOKEN_BITS) & SECOND
-    return inputs
+        inputs["token_type_ids"] = (marks & SECOND > 0).long()
+    return inputs, marks

@@ -97,14 +97,15 @@ def _pool(mode: str, states: Any, mask: Any) -> Any:
 
     if mode == "cls":
         return states[:, 0]
-    lengths = mask.sum(dim=1)
-    if mode == "lasttoken":
-        return states[torch.arange(len(states), device=states.device), lengths - 1]
+    places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    if mode == "lasttoken":  # that is seen
+        rows = torch.arange(len(states), device=states.device)
+        return states[rows, (mask * places).argmax(dim=1)]
     here = mask[:, :, None].to(states.dtype)
     if mode == "max":
         return states.masked_fill(here == 0, -torch.inf).amax(dim=1)
     if mode == "weightedmean":
-        here = here * torch.arange(1, here.shape[1] + 1, device=here.device)[:, None]
+        here = here * places[:, None]
     total, size = (states * here).sum(dim=1), here.sum(dim=1)
     return total / (size.sqrt() if mode == "mean_sqrt_len_tokens" else size)
 

@@ -15,12 +15,14 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from oracles.base import Masks, Values
 from oracles.errors import InputError
 from oracles.features.batching import score_in_batches
-from oracles.features.encoding import checked_choice, fingerprint, intact_and_empty
+from oracles.features.encoding import checked_choice, fingerprint
 from oracles.features.loading import LoadedModel
-from oracles.features.pairs import TOKEN_BITS, Pair, encode_pairs, model_inputs
+from oracles.features.pairs import Pair, encode_pairs, model_inputs
 from oracles.features.prompts import Prompt
 
 QA_VALUES = ("log-odds", "log-probability", "probability", "logit")
@@ -28,8 +30,8 @@ FLOOR_NATS = 10.0
 """Log-odds are kept within plus and minus this: a probability of 0.000045."""
 MAX_ANSWER_TOKENS = 30  # BERT's own longest answer
 MAX_ANSWERS = 15  # whose marks fit above a token id
-ALLOWED = 2  # mark of tokens that an answer may begin or end at
-FIRST, LAST = 4, 8  # marks of the first answer's ends; the next one's are 4 times that
+ALLOWED = 4  # mark of tokens that an answer may begin or end at
+FIRST, LAST = 8, 16  # marks of the first answer's ends; the next one's are 4 times that
 
 
 class QuestionAnsweringOracle:
@@ -73,12 +75,12 @@ class QuestionAnsweringOracle:
         self._value = checked_choice(value, QA_VALUES, "value")
         self._question = _checked_question(question, answers)
         self.players = prompt.players
-        intact, _ = intact_and_empty(prompt)
-        pair = encode_pairs(loaded, question, [intact])[0]
-        answer, confidence = self._predict(pair, intact)
+        everything = np.ones((1, len(self.players)), dtype=bool)
+        [pair] = encode_pairs(loaded, question, prompt, everything)
+        answer, confidence = self._predict(pair)
         self._answers = [text.strip() for text in answers] or [answer]
         can_refuse = self._null(pair) is not None
-        self._patterns = [_pattern(a, intact, can_refuse) for a in self._answers]
+        self._patterns = [_pattern(a, pair.text, can_refuse) for a in self._answers]
         named = [repr(text) if text else "no answer" for text in self._answers]
         self.outputs = tuple(f"{self._value} of {name}" for name in named)
         self.description: Mapping[str, Any] = {
@@ -102,12 +104,8 @@ class QuestionAnsweringOracle:
 
     def evaluate(self, masks: Masks) -> Values:
         """Every answer's value under every mask, (m, k)."""
-        texts = self._prompt.write_all(masks)
-        pairs = encode_pairs(self._loaded, self._question, texts)
-        sequences = [
-            pair.marked(self._marks(pair, text, self._patterns))
-            for pair, text in zip(pairs, texts, strict=True)
-        ]
+        pairs = encode_pairs(self._loaded, self._question, self._prompt, masks)
+        sequences = [pair.marked(self._marks(pair, self._patterns)) for pair in pairs]
         model = self._loaded.model
         return score_in_batches(
             sequences, self._score, self._batch_size, self._pad, model.device
@@ -138,8 +136,8 @@ class QuestionAnsweringOracle:
         """Start and end logits, -inf where no answer may be, and the marks."""
         import torch
 
-        output = self._loaded.model(**model_inputs(self._loaded, marked, mask))
-        marks = marked >> TOKEN_BITS
+        inputs, marks = model_inputs(self._loaded, marked, mask)
+        output = self._loaded.model(**inputs)
         is_open = marks & ALLOWED > 0
         # an empty context may have none; then all are, so that there are numbers
         is_open |= ~is_open.any(dim=1, keepdim=True) & (mask > 0)
@@ -148,16 +146,19 @@ class QuestionAnsweringOracle:
         return hidden[0], hidden[1], marks
 
     def _marks(
-        self, pair: Pair, text: str, patterns: Sequence[re.Pattern[str] | None]
+        self, pair: Pair, patterns: Sequence[re.Pattern[str] | None]
     ) -> list[int]:
         """For every token whether an answer may end there, and whether one does."""
         null = self._null(pair)
-        marks = [0 if span is None else ALLOWED for span in pair.spans]
+        seen = [i for i, span in enumerate(pair.spans) if span and i not in pair.hidden]
+        marks = [0] * len(pair.ids)
+        for i in seen:
+            marks[i] = ALLOWED
         nowhere = [] if null is None else [(null, null)]
         for first, _ in nowhere:
             marks[first] = ALLOWED
         for i, pattern in enumerate(patterns):
-            spans = _occurrences(pair, text, pattern) if pattern else nowhere
+            spans = _occurrences(pair, pattern) if pattern else nowhere
             for first, last in spans:
                 marks[first] |= FIRST << 2 * i
                 marks[last] |= LAST << 2 * i
@@ -169,11 +170,11 @@ class QuestionAnsweringOracle:
         places = (i for i, span in enumerate(pair.spans) if span is None)
         return next((i for i in places if pair.ids[i] == token), None)
 
-    def _predict(self, pair: Pair, intact: str) -> tuple[str, float]:
+    def _predict(self, pair: Pair) -> tuple[str, float]:
         """The most likely answer to the intact context, and its span's probability."""
         import torch
 
-        marked = torch.tensor([pair.marked(self._marks(pair, intact, ()))])
+        marked = torch.tensor([pair.marked(self._marks(pair, ()))])
         marked = marked.to(self._loaded.model.device)
         with torch.inference_mode():
             start, end, _ = self._span_scores(marked, torch.ones_like(marked))
@@ -185,7 +186,7 @@ class QuestionAnsweringOracle:
             likely[null, null + 1 :] = 0
         first, last = divmod(int(likely.argmax()), likely.shape[1])
         begins, ends = pair.spans[first], pair.spans[last]
-        text = intact[begins[0] : ends[1]].strip() if begins and ends else ""
+        text = pair.text[begins[0] : ends[1]].strip() if begins and ends else ""
         return text, float(likely[first, last])
 
 
@@ -223,18 +224,17 @@ def _checked_question(question: str, answers: Sequence[str]) -> str:
     return question
 
 
-def _occurrences(
-    pair: Pair, text: str, pattern: re.Pattern[str]
-) -> list[tuple[int, int]]:
-    """First and last token of every place where the text has the answer."""
+def _occurrences(pair: Pair, pattern: re.Pattern[str]) -> list[tuple[int, int]]:
+    """First and last token of every place where the text shows the whole answer."""
     found: list[tuple[int, int]] = []
-    for match in pattern.finditer(text):
+    for match in pattern.finditer(pair.text):
         inside = [
             i
             for i, span in enumerate(pair.spans)
             if span and span[0] < match.end() and span[1] > match.start()
         ]
-        if inside and (not found or inside[0] > found[-1][1]):
+        is_shown = bool(inside) and not pair.hidden.intersection(inside)
+        if is_shown and (not found or inside[0] > found[-1][1]):
             found.append((inside[0], inside[-1]))
     return found
 

@@ -53,7 +53,7 @@ class TestContract(OracleContract):
     def make_oracle(self) -> EncoderDecoderOracle:
         prompt = text_prompt(TEXT, segments="word")
         return EncoderDecoderOracle(
-            prompt, self.loaded, answers=[ANSWER], per_token=True
+            prompt, self.loaded, continuation=ANSWER, per_token=True
         )
 
 
@@ -63,28 +63,30 @@ def test_whole_answers_have_the_probability_of_transformers_own_loss(
 ) -> None:
     loaded, prompt = make(architecture), text_prompt(TEXT, segments="word")
     assert loaded.task == "encoder-decoder"
-    oracle, odds, share = (
-        EncoderDecoderOracle(
-            prompt, loaded, answers=[ANSWER, OTHER], value=value, batch_size=4
-        )
-        for value in ("log-probability", "log-odds", "probability")
-    )
-    masks = masks_of(oracle, 8)
-    expected = np.array(
+
+    def oracle(**settings: Any) -> EncoderDecoderOracle:
+        return EncoderDecoderOracle(prompt, loaded, **settings, batch_size=4)
+
+    masks = masks_of(oracle(continuation=ANSWER), 8)
+    logs = np.array(
         [
             [by_loss(loaded, text, answer) for answer in (ANSWER, OTHER)]
             for text in prompt.write_all(masks)
         ]
     )
-    found = oracle.evaluate(masks)
-    assert found == pytest.approx(expected, abs=1e-3, rel=1e-5)
-    assert share.evaluate(masks) == pytest.approx(np.exp(found), rel=1e-6)
-    p = np.exp(found)
-    assert odds.evaluate(masks) == pytest.approx(np.log(p / (1 - p)), abs=1e-6)
-    against = EncoderDecoderOracle(prompt, loaded, answers=[ANSWER], against=OTHER)
-    assert against.evaluate(masks)[:, 0] == pytest.approx(
-        found[:, 0] - found[:, 1], abs=1e-4
-    )
+    for column, answer in enumerate((ANSWER, OTHER)):
+        p = np.exp(logs[:, column])
+        for value, expected in (
+            ("log-probability", logs[:, column]),
+            ("probability", p),
+            ("log-odds", np.log(p / (1 - p))),
+        ):
+            found = oracle(continuation=answer, value=value).evaluate(masks)
+            assert found[:, 0] == pytest.approx(expected, abs=1e-3, rel=1e-5)
+    between = oracle(continuation=ANSWER, alternative=OTHER).evaluate(masks)
+    assert between[:, 0] == pytest.approx(logs[:, 0] - logs[:, 1], abs=1e-3)
+    both = oracle(choices=[ANSWER, OTHER]).evaluate(masks)
+    assert both == pytest.approx(np.hstack([between, -between]), abs=1e-4)
 
 
 @pytest.mark.parametrize("architecture", MODELS)
@@ -92,17 +94,18 @@ def test_tokens_add_up_to_the_answer_and_are_named(
     make: Any, architecture: str
 ) -> None:
     loaded, prompt = make(architecture), text_prompt(TEXT)
-    settings = {"answers": [ANSWER, OTHER], "value": "log-probability"}
-    whole = EncoderDecoderOracle(prompt, loaded, **settings)
-    tokens = EncoderDecoderOracle(prompt, loaded, **settings, per_token=True)
+    whole = EncoderDecoderOracle(prompt, loaded, continuation=ANSWER)
+    tokens = EncoderDecoderOracle(prompt, loaded, continuation=ANSWER, per_token=True)
     masks = masks_of(whole)
     values = tokens.evaluate(masks)
-    first = sum(name.endswith(repr(ANSWER)) for name in tokens.outputs)
-    sums = np.stack([values[:, :first].sum(1), values[:, first:].sum(1)], axis=1)
-    assert sums == pytest.approx(whole.evaluate(masks), abs=1e-4)
-    last = loaded.tokenizer.eos_token
-    assert f"log-probability of {last!r}, token {first} of" in tokens.outputs[first - 1]
-    odds = EncoderDecoderOracle(prompt, loaded, answers=[ANSWER, OTHER], per_token=True)
+    assert values.sum(1) == pytest.approx(whole.evaluate(masks)[:, 0], abs=1e-4)
+    count, last = len(tokens.outputs), loaded.tokenizer.eos_token
+    assert tokens.outputs[-1] == (
+        f"log-probability of {last!r}, token {count} of {count}"
+    )
+    odds = EncoderDecoderOracle(
+        prompt, loaded, continuation=ANSWER, per_token=True, value="log-odds"
+    )
     p = np.exp(values)
     assert odds.evaluate(masks) == pytest.approx(np.log(p) - np.log1p(-p), abs=1e-4)
 
@@ -127,7 +130,11 @@ def test_a_nearly_sure_token_keeps_its_log_odds(make: Any) -> None:
         model.lm_head.weight[token] = 180.0 * state / state.square().sum()
     sure = LoadedModel(model, loaded.tokenizer, "sure", loaded.task)
     oracle = EncoderDecoderOracle(
-        text_prompt(TEXT), sure, answers=[answer], per_token=True
+        text_prompt(TEXT),
+        sure,
+        continuation=answer,
+        per_token=True,
+        value="log-odds",
     )
     found = oracle.evaluate(np.ones((1, 3), bool))[0, 0]
     scale = model.model_dim**-0.5  # of T5's tied heads
@@ -141,7 +148,7 @@ def test_batches_of_any_size_give_the_same_values(make: Any, architecture: str) 
     found = []
     for size in (1, 5, None):
         oracle = EncoderDecoderOracle(
-            prompt, loaded, answers=[ANSWER], per_token=True, batch_size=size
+            prompt, loaded, continuation=ANSWER, per_token=True, batch_size=size
         )
         found.append(oracle.evaluate(masks_of(oracle, 20)))
     assert np.allclose(found[0], found[1], atol=1e-4)
@@ -152,7 +159,7 @@ def test_decoding_in_pieces_changes_nothing(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     oracle = EncoderDecoderOracle(
-        text_prompt(TEXT), make(MODELS[0]), answers=[ANSWER, OTHER]
+        text_prompt(TEXT), make(MODELS[0]), choices=[ANSWER, OTHER]
     )
     whole = oracle.evaluate(masks_of(oracle))
     monkeypatch.setattr("oracles.features.encoder_decoder.PIECE", 1)
@@ -171,7 +178,7 @@ def test_the_default_is_the_models_own_greedy_answer(
             ids, do_sample=False, num_beams=1, max_new_tokens=48
         )
     answer = loaded.tokenizer.decode(own[0], skip_special_tokens=True).strip()
-    assert oracle.description["answers"] == [answer]
+    assert oracle.description["continuation"] == answer
     assert oracle.description["prediction"] == answer
 
 
@@ -200,12 +207,15 @@ def test_greedy_answers_do_not_depend_on_their_company(make: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"answers": [" "]}, "answer is empty"),
-        ({"answers": ["☃" * 0 + "</s>"]}, "no tokens in this model's vocabulary"),
-        ({"answers": ["Oslo " * 99]}, r"the answer has \d+ tokens .* reads 96"),
-        ({"value": "logit"}, "log-odds, log-probability, probability"),
-        ({"against": OTHER, "per_token": True}, "do not go together"),
-        ({"against": OTHER, "value": "probability"}, "compared by log-odds"),
+        ({"continuation": " "}, "answer is empty"),
+        ({"continuation": "</s>"}, "no tokens in this model's vocabulary"),
+        ({"continuation": "Oslo " * 99}, r"the answer has \d+ tokens .* reads 96"),
+        ({"value": "logit"}, "log-probability, log-odds, probability"),
+        ({"choices": [OTHER]}, "two or more different"),
+        ({"choices": [OTHER, ANSWER], "continuation": OTHER}, "Leave out"),
+        ({"choices": [OTHER, ANSWER], "value": "logit"}, "log-odds, margin"),
+        ({"alternative": OTHER, "per_token": True}, "compared as a whole"),
+        ({"alternative": OTHER, "value": "probability"}, "compared by log-odds"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(
@@ -217,26 +227,28 @@ def test_what_cannot_be_scored_is_refused(
 
 def test_an_input_longer_than_the_model_reads_is_refused(make: Any) -> None:
     with pytest.raises(InputError, match=r"has \d+ tokens and this model reads 96"):
-        EncoderDecoderOracle(text_prompt(TEXT * 9), make(MODELS[1]), answers=[ANSWER])
+        EncoderDecoderOracle(
+            text_prompt(TEXT * 9), make(MODELS[1]), continuation=ANSWER
+        )
 
 
 def test_other_answers_or_values_are_other_fingerprints(make: Any) -> None:
     loaded, prompt = make(MODELS[0]), text_prompt(TEXT)
     changes: list[dict[str, Any]] = [
         {},
-        {"answers": [OTHER]},
-        {"against": OTHER},
+        {"continuation": OTHER},
+        {"alternative": OTHER},
         {"per_token": True},
         {"value": "probability"},
     ]
     prints = [
         EncoderDecoderOracle(
-            prompt, loaded, **({"answers": [ANSWER]} | change)
+            prompt, loaded, **({"continuation": ANSWER} | change)
         ).fingerprint
         for change in changes
     ]
     assert len(set(prints)) == len(changes)
-    same = EncoderDecoderOracle(prompt, loaded, answers=[ANSWER], batch_size=2)
+    same = EncoderDecoderOracle(prompt, loaded, continuation=ANSWER, batch_size=2)
     assert same.fingerprint == prints[0]
 
 

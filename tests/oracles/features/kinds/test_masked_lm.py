@@ -88,25 +88,28 @@ def test_a_words_value_is_its_share_of_the_vocabulary(
 def test_label_words_are_compared_with_one_another_only(make: Any) -> None:
     loaded = make("BertForMaskedLM")
     asked, words = prompt(loaded), ["it", "the", "is"]
-    oracle = MaskedLMOracle(asked, loaded, words=["it"], choices=words[:2])
-    three = MaskedLMOracle(asked, loaded, words=words, choices=words)
+    oracle = MaskedLMOracle(asked, loaded, choices=words[:2])
+    three = MaskedLMOracle(asked, loaded, choices=words)
     masks = masks_of(oracle)
     ids = [token(loaded, word) for word in words]
     for row, text in enumerate(asked.write_all(masks)):
         logits = logits_at_mask(loaded, text)[ids]
-        assert oracle.evaluate(masks[row : row + 1])[0, 0] == pytest.approx(
-            float(logits[0] - logits[1]), abs=1e-4
+        difference = float(logits[0] - logits[1])
+        assert oracle.evaluate(masks[row : row + 1])[0] == pytest.approx(
+            [difference, -difference], abs=1e-4
         )
         p = logits.softmax(0)
         assert three.evaluate(masks[row : row + 1])[0] == pytest.approx(
             (p / (1 - p)).log().numpy(), abs=1e-4
         )
-    own = MaskedLMOracle(asked, loaded, choices=words)
-    best = words[
-        int(logits_at_mask(loaded, asked.write_all(masks[:1])[0])[ids].argmax())
-    ]
-    assert own.description["words"] == [best]
-    assert own.outputs == (f"log-odds of {best!r} among 'it', 'the', 'is'",)
+    intact = logits_at_mask(loaded, asked.write_all(masks[:1])[0])[ids]
+    assert three.description["prediction"] == words[int(intact.argmax())]
+    told = three.description["prediction_probability"]
+    assert told == pytest.approx(float(intact.softmax(0).max()), abs=1e-5)
+    assert three.outputs[0] == "log-odds of 'it' among the choices"
+    margin = MaskedLMOracle(asked, loaded, choices=words, value="margin")
+    top, second = intact.sort(descending=True).values[:2].tolist()
+    assert margin.evaluate(masks[:1]).max() == pytest.approx(top - second, abs=1e-4)
 
 
 def test_the_default_word_is_the_models_own(make: Any) -> None:
@@ -116,8 +119,12 @@ def test_the_default_word_is_the_models_own(make: Any) -> None:
     assert oracle.evaluate(np.ones((1, 10), bool))[0, 0] == pytest.approx(
         float(logits.softmax(0).max()), abs=1e-5
     )
-    told = oracle.description["prediction_probability"]
-    assert told == pytest.approx(float(logits.softmax(0).max()), abs=1e-5)
+    other = MaskedLMOracle(prompt(loaded), loaded, words=["it"])
+    for told in (oracle.description, other.description):
+        assert told["prediction"] == loaded.tokenizer.decode([int(logits.argmax())])
+        assert told["prediction_probability"] == pytest.approx(
+            float(logits.softmax(0).max()), abs=1e-5
+        )
 
 
 @pytest.mark.parametrize("where", ["prefix", "suffix"])
@@ -174,9 +181,10 @@ def test_batches_of_any_size_give_the_same_values(make: Any) -> None:
     [
         ({"words": ["unbelievable"]}, "not one token of this model.*'u', '##n'"),
         ({"words": ["☃"]}, "not one token"),
-        ({"words": ["it"], "choices": ["the", "is"]}, "not among the choices"),
-        ({"choices": ["the"]}, "two words or more"),
-        ({"choices": ["the", "the"]}, "two words or more"),
+        ({"words": ["it"], "choices": ["the", "is"]}, "one of the two"),
+        ({"choices": ["the"]}, "two or more different"),
+        ({"choices": ["the", "the"]}, "two or more different"),
+        ({"choices": ["it", "the"], "value": "logit"}, "log-odds, margin, probability"),
         ({"value": "margin"}, "log-odds, log-probability, probability, logit"),
     ],
 )
@@ -217,7 +225,7 @@ def test_other_words_choices_or_values_are_other_fingerprints(make: Any) -> None
     changes: list[dict[str, Any]] = [
         {},
         {"words": ["the"]},
-        {"choices": ["it", "the"]},
+        {"words": [], "choices": ["it", "the"]},
         {"value": "logit"},
         {"words": ["it", "the"]},
     ]
