@@ -193,12 +193,12 @@ def test_public_names_are_all_there() -> None:
 def test_real_value_functions_are_explained_as_well_as_by_the_best_peers(
     data: Path, family: str, budget: int, spex_bar: float, proxyspex_bar: float
 ) -> None:
-    """Mean R^2 over all masks; the bars are .05 above shapiq 1.8.0's SPEX, and its
-    ProxySPEX; where they have no row or fail the better ProxySPEX of two packages.
-    Other budgets are in benchmarks/explains_real_value_functions.py.
+    """Mean R^2 over all masks, every second game; the bars are .05 above shapiq 1.8.0's
+    SPEX, and its ProxySPEX; where they have no row or fail the better ProxySPEX of two
+    packages. Other budgets are in benchmarks/explains_real_value_functions.py.
     """
     for method, bar in (("spex", spex_bar), ("proxyspex", proxyspex_bar)):
-        paths = sorted((data / "games" / family).glob("*.npz"))
+        paths = sorted((data / "games" / family).glob("*.npz"))[::2]
         scores = [game_score(path, method, budget) for path in paths]
         assert np.mean(scores) > bar, method
 
