@@ -95,14 +95,25 @@ class EmbeddingOracle:
 
 
 def embed(
-    loaded: LoadedModel, texts: Sequence[str], batch_size: int | None = None
+    loaded: LoadedModel,
+    texts: Sequence[str],
+    batch_size: int | None = None,
+    *,
+    is_cut: bool = False,
 ) -> NDArray[np.float64]:
     """Embeddings (m, d) of m texts by a sentence encoder.
 
+    Args:
+        loaded: a sentence encoder.
+        texts: at least one.
+        batch_size: see `batching.score_in_batches`.
+        is_cut: whether of texts longer than it reads the beginnings are embedded.
+
     Raises:
-        InputError: it is another kind of model, or a text is longer than it reads.
+        InputError: it is another kind of model, or a text is longer than it reads and
+            not to be cut.
     """
-    return _embed(loaded, encode(loaded, texts), batch_size)
+    return _embed(loaded, encode(loaded, texts, is_cut=is_cut), batch_size)
 
 
 def _embed(

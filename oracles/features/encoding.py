@@ -31,7 +31,11 @@ def intact_and_empty(prompt: Prompt) -> tuple[str, str]:
 
 
 def encode(
-    loaded: LoadedModel, texts: Sequence[str], *, is_rendered: bool = False
+    loaded: LoadedModel,
+    texts: Sequence[str],
+    *,
+    is_rendered: bool = False,
+    is_cut: bool = False,
 ) -> list[list[int]]:
     """Token ids of texts as the model was trained to read them, special ones included.
 
@@ -41,12 +45,17 @@ def encode(
         loaded: whose tokenizer is used.
         texts: at least one.
         is_rendered: whether special tokens are in the texts already.
+        is_cut: whether longer texts are cut to what the model reads.
 
     Raises:
-        InputError: a text is longer than the model reads.
+        InputError: a text is longer than the model reads, and not to be cut.
     """
     encoded = loaded.tokenizer(
-        list(texts), add_special_tokens=not is_rendered, verbose=False
+        list(texts),
+        add_special_tokens=not is_rendered,
+        truncation=is_cut,
+        max_length=loaded.max_tokens if is_cut else None,
+        verbose=False,
     )["input_ids"]
     ids = [list(row) or [blank_token(loaded.tokenizer)] for row in encoded]
     check_length(max(map(len, ids)), loaded.max_tokens)

@@ -1,0 +1,173 @@
+"""Which kind of model a configuration names, and removal by attention for each."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from oracles import ModelError, Oracle
+from oracles.features import LoadedModel
+from oracles.features.embedding import EmbeddingOracle
+from oracles.features.encoder_decoder import EncoderDecoderOracle
+from oracles.features.kinds import task_of
+from oracles.features.masked_lm import MaskedLMOracle
+from oracles.features.prompts import text_prompt
+from oracles.features.question_answering import QuestionAnsweringOracle
+
+CONTEXT = "Maria works in Oslo. Tom lives in Lima. Oslo is far. It rains."
+QUESTION = "Where does Maria work?"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "is_encoder_decoder", "task"),
+    [
+        ("XLMRobertaForSequenceClassification", False, "text-classifier"),
+        ("BartForSequenceClassification", True, "text-classifier"),
+        ("ElectraForQuestionAnswering", False, "question-answering"),
+        ("BartForQuestionAnswering", True, "question-answering"),
+        ("ModernBertForMaskedLM", False, "masked-lm"),
+        ("GPT2LMHeadModel", False, "causal-lm"),
+        ("Qwen3ForCausalLM", False, "causal-lm"),
+        ("T5WithLMHeadModel", True, "encoder-decoder"),
+        ("MarianMTModel", True, "encoder-decoder"),
+        ("MT5ForConditionalGeneration", True, "encoder-decoder"),
+        ("EncoderDecoderModel", True, "encoder-decoder"),
+        ("BartModel", True, "encoder-decoder"),
+        ("MPNetModel", False, "embedding"),
+    ],
+)
+def test_architectures_name_their_kind(
+    architecture: str, is_encoder_decoder: bool, task: str
+) -> None:
+    config = transformers.PretrainedConfig(
+        architectures=[architecture], is_encoder_decoder=is_encoder_decoder
+    )
+    assert task_of("m", config, is_sentence_encoder=False) == task
+    assert task_of("m", config, is_sentence_encoder=True) == "embedding"
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [None, "BertForTokenClassification", "Qwen2VLForConditionalGeneration"],
+)
+def test_kinds_without_an_oracle_are_refused(architecture: str | None) -> None:
+    architectures = [architecture] if architecture else None
+    config = transformers.PretrainedConfig(architectures=architectures)
+    with pytest.raises(ModelError, match="sentence encoders"):
+        task_of("m", config, is_sentence_encoder=False)
+
+
+def hidden_run(loaded: LoadedModel, text: str, row: np.ndarray, *pair: str) -> Any:
+    """The model on the intact text, with removed sentences' tokens out of sight."""
+    part = len(pair)
+    encoded = loaded.tokenizer(*pair, text, return_offsets_mapping=True)
+    ends = np.cumsum([len(sentence) + 2 for sentence in text.split(". ")])
+    seen = []
+    for (start, end), which in zip(
+        encoded["offset_mapping"], encoded.sequence_ids(), strict=True
+    ):
+        if which != part:
+            seen.append(1)
+            continue
+        middle = (start + end) / 2
+        player = int(np.searchsorted(ends, middle, side="right"))
+        seen.append(int(player >= len(row) or row[player]))
+    inputs = {"input_ids": torch.tensor([encoded["input_ids"]])}
+    if "token_type_ids" in encoded:
+        inputs["token_type_ids"] = torch.tensor([encoded["token_type_ids"]])
+    inputs["attention_mask"] = torch.tensor([seen])
+    return inputs, encoded
+
+
+def check(oracle: Oracle, expected: list[float], masks: np.ndarray) -> None:
+    assert oracle.evaluate(masks)[:, 0] == pytest.approx(expected, abs=1e-4)
+    for i in range(len(masks)):
+        alone = oracle.evaluate(masks[i : i + 1])[0, 0]
+        assert alone == pytest.approx(expected[i], abs=1e-4)
+
+
+MASKS = np.array([[1, 1, 1, 1], [0, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 0]], bool)
+
+
+def test_hidden_context_cannot_answer(make: Any) -> None:
+    loaded = make("BertForQuestionAnswering")
+    prompt = text_prompt(CONTEXT, removal="attention")
+    expected = []
+    for row in MASKS:
+        inputs, encoded = hidden_run(loaded, CONTEXT, row, QUESTION)
+        with torch.no_grad():
+            output = loaded.model(**inputs)
+        seen = inputs["attention_mask"][0].bool()
+        parts = torch.tensor([part == 1 for part in encoded.sequence_ids()])
+        allowed = seen & parts
+        allowed[0] = True
+        scores = [
+            logits[0].double().masked_fill(~allowed, -torch.inf).softmax(0)
+            for logits in (output.start_logits, output.end_logits)
+        ]
+        total, at = 0.0, CONTEXT.find("Oslo")
+        while at >= 0:
+            first = encoded.char_to_token(at, sequence_index=1)
+            last = encoded.char_to_token(at + 3, sequence_index=1)
+            total += float(scores[0][first] * scores[1][last])
+            at = CONTEXT.find("Oslo", at + 1)
+        expected.append(total)
+    assert expected[-1] == 0
+    oracle = QuestionAnsweringOracle(
+        prompt, loaded, question=QUESTION, answers=["Oslo"], value="probability"
+    )
+    check(oracle, expected, MASKS)
+
+
+def test_hidden_text_around_a_mask(make: Any) -> None:
+    for architecture in ("BertForMaskedLM", "RobertaForMaskedLM"):
+        loaded = make(architecture)
+        mask = loaded.tokenizer.mask_token
+        prompt = text_prompt(CONTEXT, removal="attention", suffix=f"It was {mask}.")
+        oracle = MaskedLMOracle(prompt, loaded, words=["it"], value="logit")
+        [intact] = prompt.write_all(MASKS[:1])
+        known = loaded.tokenizer.get_vocab()
+        token = known.get("Ġit", known.get("it"))
+        expected = []
+        for row in MASKS:
+            inputs, _ = hidden_run(loaded, intact, row)
+            inputs.pop("token_type_ids", None)
+            place = (
+                inputs["input_ids"][0].tolist().index(loaded.tokenizer.mask_token_id)
+            )
+            with torch.no_grad():
+                logits = loaded.model(**inputs).logits[0, place]
+            expected.append(float(logits[token]))
+        check(oracle, expected, MASKS)
+
+
+def test_hidden_text_has_no_part_in_an_embedding(make: Any) -> None:
+    loaded = make("BertModel")
+    prompt = text_prompt(CONTEXT, removal="attention")
+    oracle = EmbeddingOracle(prompt, loaded, references=[QUESTION], value="dot")
+    runs = [hidden_run(loaded, QUESTION, np.ones(1, bool))]
+    runs += [hidden_run(loaded, CONTEXT, row) for row in MASKS]
+    vectors = []
+    for inputs, _ in runs:
+        with torch.no_grad():
+            states = loaded.model(**inputs).last_hidden_state[0].double()
+        vectors.append(states[inputs["attention_mask"][0].bool()].mean(0))
+    expected = [float(vector @ vectors[0]) for vector in vectors[1:]]
+    assert oracle.evaluate(MASKS)[:, 0] == pytest.approx(expected, rel=1e-4, abs=1e-3)
+
+
+def test_hidden_input_of_an_encoder_decoder(make: Any) -> None:
+    loaded = make("T5ForConditionalGeneration")
+    prompt = text_prompt(CONTEXT, removal="attention")
+    oracle = EncoderDecoderOracle(prompt, loaded, continuation="Oslo is far")
+    labels = loaded.tokenizer("Oslo is far", return_tensors="pt")["input_ids"]
+    expected = []
+    for row in MASKS:
+        inputs, _ = hidden_run(loaded, CONTEXT, row)
+        inputs.pop("token_type_ids", None)
+        with torch.no_grad():
+            loss = loaded.model(**inputs, labels=labels).loss
+        expected.append(-float(loss) * labels.shape[1])
+    check(oracle, expected, MASKS)
