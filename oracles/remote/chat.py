@@ -151,8 +151,7 @@ def log_odds(
     >>> value, is_bound
     (2.0, False)
     """
-    total = math.fsum(math.exp(value) for _, value in listed)
-    left = max(0.0, 1 - total - ROUNDING)
+    left = 1 - math.fsum(math.exp(value) for _, value in listed)
     last = min(value for _, value in listed)
     bound = min(last, math.log(max(left, ROUNDING)))
 
@@ -168,9 +167,12 @@ def log_odds(
         return max(wanted, bound) - max(other, bound), is_bound
     if wanted == -math.inf:
         return bound - math.log1p(-math.exp(bound)), True
-    other = found(lambda token: token != answer)
-    other = float(np.logaddexp(other, math.log(left) if left else -math.inf))
-    return wanted - max(other, math.log(ROUNDING)), other == -math.inf
+    # what is left over is known to within rounding, and so counts beyond that only
+    rest = math.log(left - ROUNDING) if left > ROUNDING else -math.inf
+    other = float(np.logaddexp(found(lambda token: token != answer), rest))
+    if other == -math.inf:
+        return wanted - math.log(ROUNDING), True
+    return wanted - other, False
 
 
 def _request(written: str, top: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ class Metered:
     players = tuple("abcdefgh")
     outputs = ("sum",)
     fingerprint = "metered"
-    description = {"kind": "example"}
+    description: ClassVar = {"kind": "example"}
 
     def __init__(
         self, limit: int = 1000, at: Callable[[int], None] = lambda _: None

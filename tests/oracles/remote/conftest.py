@@ -66,13 +66,13 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
 
 
-@pytest.fixture()
+@pytest.fixture
 def server(running: Server) -> Server:
     running.set()
     return running
 
 
-@pytest.fixture()
+@pytest.fixture
 def prompt() -> TextPrompt:
     return text_prompt(STORY, segments="sentence", suffix=QUESTION)
 

@@ -25,6 +25,12 @@ MASKS = np.array([[i >> j & 1 for j in range(6)] for i in range(64)], dtype=bool
 UNAUTHORISED = {"kind": "status", "status": 401}
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries that hardly wait; how long they do has a test of its own."""
+    monkeypatch.setattr("oracles.remote.session.FIRST_WAIT_SECONDS", 0.01)
+
+
 def oracle_of(server: Server, **limits: object) -> RemoteOracle:
     prompt = text_prompt(STORY, segments="sentence", suffix=QUESTION)
     endpoint = server.endpoint(**limits)
@@ -37,6 +43,7 @@ def expected(running: Server) -> np.ndarray:
     return oracle_of(running).evaluate(MASKS)
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize(
     "fault",
     [
@@ -78,6 +85,16 @@ def test_a_lack_of_credit_is_not_waited_for(server: Server) -> None:
     assert len(server.requests()) == 1
 
 
+def test_waits_between_retries_double_with_jitter(server: Server) -> None:
+    oracle = oracle_of(server)
+    server.set(faults=[{"kind": "drop"}] * 2)
+    oracle.evaluate(MASKS[:1])
+    waits = np.diff([request["time"] for request in server.requests()])
+    assert 0.25 <= waits[0] < 0.8  # 0.5 s less up to half
+    assert 0.5 <= waits[1] < 1.3
+
+
+@pytest.mark.usefixtures("hasty")
 def test_retries_end_and_the_message_has_the_servers_words(server: Server) -> None:
     oracle = oracle_of(server, max_retries=1)
     server.set(always={"kind": "garbage"})
@@ -125,6 +142,7 @@ def test_requests_a_minute_are_bounded_and_spaced(server: Server) -> None:
     assert times[-1] - times[0] > 0.4  # nine gaps of 50 ms, less what sending varies
 
 
+@pytest.mark.usefixtures("hasty")
 def test_the_cap_holds_with_retries_and_threads(server: Server) -> None:
     oracle = oracle_of(server, max_requests=30, concurrency=8)
     half = [{"kind": "drop"}, {"kind": "status", "status": 429}] * 40
@@ -164,8 +182,8 @@ def test_a_run_goes_on_from_the_ledger_where_the_server_failed(
         result = run(oracle_of(server), MASKS, ledger=ledger)
     assert np.array_equal(result.values, expected)
     assert server.log()["answered"] == 64 - after + 2
+    server.set(always=UNAUTHORISED)
     with pytest.raises(StoppedRun, match="pass a ledger"):
-        server.set(always=UNAUTHORISED)
         run(oracle, MASKS)
 
 

@@ -1,0 +1,447 @@
+"""What is asked of a remote model, and what its answers are taken to mean.
+
+Expected values come from the served model's own definition, in cache_server.py.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oracles import InputError, Ledger, run
+from oracles.features.prompts import TextPrompt, text_prompt
+from oracles.remote import (
+    Endpoint,
+    Prices,
+    RemoteError,
+    RemoteOracle,
+    chat_oracle,
+    completions_oracle,
+    sampled_oracle,
+)
+from oracles.remote.chat import ROUNDING, log_odds
+from oracles.remote.similarity import contains, equals, similarity
+from oracles.testing import OracleContract
+
+from .cache_server import END, next_words, split
+from .conftest import STORY, Server
+
+MASKS = np.random.default_rng(0).random((12, 6)) < 0.5
+MASKS[0], MASKS[1] = True, False
+
+
+def log_probability(context: str, continuation: str) -> np.ndarray:
+    """Of each word of a continuation, from the served model itself."""
+    words, found = split(continuation), []
+    for word in words:
+        found.append(next_words(context).get(" " + word.strip(), -20.0))
+        context += word
+    return np.array(found)
+
+
+class Contract(OracleContract):
+    @pytest.fixture(autouse=True)
+    def _use(self, server: Server, prompt: TextPrompt) -> None:
+        self.server, self.prompt = server, prompt
+
+
+class TestCompletions(Contract):
+    def make_oracle(self) -> RemoteOracle:
+        return completions_oracle(
+            self.prompt, self.server.endpoint(), continuation="is in", value="per-token"
+        )
+
+
+class TestChat(Contract):
+    def make_oracle(self) -> RemoteOracle:
+        return chat_oracle(self.prompt, self.server.endpoint(), answer="Oslo")
+
+
+class TestSampled(Contract):
+    def make_oracle(self) -> RemoteOracle:
+        return sampled_oracle(self.prompt, self.server.endpoint(), draws=3)
+
+
+def test_a_continuation_has_its_log_probability_whole_per_token_and_as_odds(
+    server: Server, prompt: TextPrompt
+) -> None:
+    endpoint, words = server.endpoint(), "is in Oslo"
+    expected = np.array(
+        [log_probability(text, " " + words) for text in prompt.write_all(MASKS)]
+    )
+    whole = completions_oracle(prompt, endpoint, continuation=words)
+    each = completions_oracle(prompt, endpoint, continuation=words, value="per-token")
+    odds = completions_oracle(prompt, endpoint, continuation=words, value="log-odds")
+    total = expected.sum(axis=1)
+    assert each.outputs == ("' is'", "' in'", "' Oslo'")
+    assert np.allclose(each.evaluate(MASKS), expected)
+    assert np.allclose(whole.evaluate(MASKS)[:, 0], total)
+    assert np.allclose(
+        odds.evaluate(MASKS)[:, 0], total - np.log1p(-np.exp(total)), atol=1e-9
+    )
+
+
+def test_an_alternative_takes_two_requests_and_gives_the_difference(
+    server: Server, prompt: TextPrompt
+) -> None:
+    oracle = completions_oracle(
+        prompt, server.endpoint(), continuation="Oslo", alternative="Lima"
+    )
+    server.set()
+    contexts = prompt.write_all(MASKS)
+    expected = [
+        (log_probability(c, " Oslo") - log_probability(c, " Lima"))[0] for c in contexts
+    ]
+    assert np.allclose(oracle.evaluate(MASKS)[:, 0], expected)
+    assert len(server.requests()) == 2 * len(set(contexts))
+
+
+def test_by_default_the_continuation_is_what_the_model_says(
+    server: Server, prompt: TextPrompt
+) -> None:
+    oracle = completions_oracle(prompt, server.endpoint())
+    likeliest = max(
+        next_words(prompt.write_all(MASKS[:1])[0]).items(), key=lambda p: p[1]
+    )
+    assert oracle.description["scored"] == [likeliest[0]]
+    assert len(server.requests()) == 3
+    assert oracle.account == {"requests": 3}
+
+
+@pytest.mark.parametrize("make", [completions_oracle, chat_oracle, sampled_oracle])
+def test_an_answer_written_elsewhere_is_never_written_again(
+    server: Server, prompt: TextPrompt, make: object
+) -> None:
+    name = "continuation" if make is completions_oracle else "answer"
+    oracle = make(prompt, server.endpoint(), **{name: "Oslo"})  # type: ignore[operator]
+    oracle.evaluate(MASKS)
+    if make is not sampled_oracle:
+        assert all(r["body"]["max_tokens"] == 1 for r in server.requests())
+    else:
+        assert len(server.requests()) == len(set(prompt.write_all(MASKS)))
+    assert oracle.description[name] == "Oslo"
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "outputs"),
+    [
+        ("大阪は寒い。東京は暑い。", "大阪。東京", ["大阪", "。", "東京"]),
+        ("Été. Hiver.", "été 🙂 né", ["' été'", "' 🙂'", "' né'"]),
+    ],
+)
+def test_any_script_is_split_where_the_server_splits_it(
+    server: Server, text: str, words: str, outputs: list[str]
+) -> None:
+    prompt = text_prompt(text, suffix="?")
+    oracle = completions_oracle(
+        prompt, server.endpoint(), continuation=words, value="per-token"
+    )
+    assert [name.strip("' ") for name in oracle.outputs] == [
+        name.strip("' ") for name in outputs
+    ]
+
+
+def test_a_token_over_the_border_counts_for_the_output_in_which_it_ends(
+    server: Server,
+) -> None:
+    """Without a space, the served model reads prompt and continuation as one word."""
+    prompt = text_prompt("Oslo is cold. Oslo is wet.", suffix="Say Os_")
+    oracle = completions_oracle(
+        prompt, server.endpoint(), continuation="lo is", value="per-token"
+    )
+    assert oracle.outputs == ("'lo'", "' is'")
+    intact = prompt.write_all(np.ones((1, 2), bool))[0]
+    context = intact.removesuffix("Os_")
+    found = oracle.evaluate(np.ones((1, 2), bool))[0]
+    assert np.allclose(found, log_probability(context, "Os_lo is"))
+
+
+def test_chat_log_odds_are_the_models_own(server: Server, prompt: TextPrompt) -> None:
+    endpoint = server.endpoint()
+    others = chat_oracle(prompt, endpoint, answer="Oslo", top=40).evaluate(MASKS)
+    lima = chat_oracle(prompt, endpoint, answer="Oslo", alternative="Lima", top=40)
+    for context, versus_all, versus_lima in zip(
+        prompt.write_all(MASKS), others[:, 0], lima.evaluate(MASKS)[:, 0], strict=True
+    ):
+        known = next_words(context)
+        p = math.exp(known[" Oslo"])
+        assert versus_all == pytest.approx(math.log(p / (1 - p)), abs=1e-5)
+        assert versus_lima == pytest.approx(known[" Oslo"] - known[" Lima"])
+    assert lima.account["bounds"] == 0
+
+
+def test_a_token_that_is_not_listed_counts_with_a_bound_that_is_told(
+    server: Server, prompt: TextPrompt
+) -> None:
+    oracle = chat_oracle(prompt, server.endpoint(), answer=".", top=4)
+    values = oracle.evaluate(MASKS)[:, 0]
+    seen = []
+    for context, value in zip(prompt.write_all(MASKS), values, strict=True):
+        known = {t: p for t, p in next_words(context).items() if t != END}
+        listed = sorted(known.values(), reverse=True)[:4]
+        seen.append(known[" ."] >= listed[-1])
+        p = math.exp(known[" ."])
+        if known[" ."] > listed[-1]:
+            assert value == pytest.approx(math.log(p / (1 - p)), abs=1e-4)
+        else:
+            assert value >= math.log(p / (1 - p)) - 1e-4
+    assert oracle.account["bounds"] == pytest.approx(0, abs=1)
+    assert "not among those listed" in oracle.description["not_listed"]
+
+
+@given(st.lists(st.floats(-12, 3), min_size=2, max_size=30), st.integers(1, 29))
+def test_log_odds_from_a_list_are_exact_where_listed_and_bounds_elsewhere(
+    logits: list[float], top: int
+) -> None:
+    raw = np.array(sorted(logits, reverse=True))
+    logs = raw - np.logaddexp.reduce(raw)
+    tokens = [f" t{i}" for i in range(len(logs))]
+    listed = list(zip(tokens, logs.tolist(), strict=True))[:top]
+    for token, value in zip(tokens, logs, strict=True):
+        other = np.logaddexp.reduce(np.delete(logs, tokens.index(token)))
+        exact = value - other
+        found, is_bound = log_odds(listed, token.strip(), None)
+        if token in dict(listed) and other > math.log(1e-3):
+            assert not is_bound
+            assert found == pytest.approx(exact, abs=3e-3)
+        elif token not in dict(listed):
+            assert is_bound
+            assert found >= exact - 1e-6
+    first, is_bound = log_odds(listed, "t0", "t1")
+    assert is_bound == (top < 2)
+    assert first == pytest.approx(logs[0] - logs[1]) or is_bound
+
+
+def test_log_odds_stay_finite_where_the_list_has_all_there_is() -> None:
+    value, is_bound = log_odds([("yes", 0.0)], "yes", None)
+    assert value == pytest.approx(-math.log(ROUNDING))
+    assert is_bound
+    value, is_bound = log_odds([("yes", -1e-9), ("no", -20.7)], "yes", None)
+    assert value == pytest.approx(20.7, abs=0.01)
+    assert not is_bound
+
+
+def test_white_space_around_a_token_does_not_tell_it_from_another() -> None:
+    listed = [("yes", math.log(0.3)), (" yes", math.log(0.2)), ("no", math.log(0.25))]
+    assert log_odds(listed, "yes", "no")[0] == pytest.approx(math.log(2))
+    assert log_odds(listed, "yes", None)[0] == pytest.approx(0, abs=1e-5)
+
+
+def test_an_answer_that_is_not_listed_is_refused_with_what_is(
+    server: Server, prompt: TextPrompt
+) -> None:
+    with pytest.raises(InputError, match=r"'Quito'.*' \.', ' is'.*sampled_oracle"):
+        chat_oracle(prompt, server.endpoint(), answer="Quito")
+    with pytest.raises(InputError, match="both begin with"):
+        chat_oracle(prompt, server.endpoint(), answer="is it", alternative="is not")
+    assert chat_oracle(prompt, server.endpoint(), answer="is it").outputs == (
+        "log-odds of 'is' against all others",
+    )
+
+
+@pytest.mark.parametrize("cannot", [[], ["n"], ["many"]])
+def test_sampled_answers_are_compared_and_their_noise_is_told(
+    server: Server, prompt: TextPrompt, cannot: list[str]
+) -> None:
+    """Whether the server gives all draws at once, refuses that, or gives one."""
+    server.set(cannot=cannot)
+    settings = {"answer": "is", "value": "equals", "draws": 3}
+    oracle = sampled_oracle(prompt, server.endpoint(), **settings)
+    server.set(cannot=cannot)
+    values = oracle.evaluate(MASKS)[:, 0]
+    expected = []
+    for context in prompt.write_all(MASKS):
+        known = {t: p for t, p in next_words(context).items() if t != END}
+        drawn = sorted(known, key=lambda t: -known[t])[:3]
+        expected.append(sum(token == " is" for token in drawn) / 3)
+    assert np.allclose(values, expected)
+    assert len(set(expected)) > 1
+    p = np.array(
+        list(dict(zip(prompt.write_all(MASKS), expected, strict=True)).values())
+    )
+    noise = np.sqrt(np.mean(p * (1 - p) * 3 / 2) / 3)
+    assert oracle.account["standard_error"] == pytest.approx(noise)
+    each = 1 if not cannot else 3
+    assert len(server.requests()) == each * len(p)
+    assert oracle.estimate(100).requests == 100 * each
+
+
+def test_similarity_is_of_words_in_order() -> None:
+    assert similarity("Maria lives in Oslo.", "maria LIVES in oslo") == 1
+    assert similarity("in Oslo", "It is in Oslo") == pytest.approx(2 * 2 / 6)
+    assert similarity("Oslo in", "in Oslo") == 0.5
+    assert similarity("", "Oslo") == 0
+    assert similarity("大阪は寒い", "東京は寒い") == pytest.approx(0.6)
+    assert equals("Oslo!", "oslo") == 1
+    assert contains("New Oslo City", "Oslo City") == 1
+    assert contains("Osloer", "Oslo") == 0
+    assert equals("🙂", "🙂") == 1
+    assert equals("🙂", "🙁") == 0
+
+
+class TwoTurns:
+    """A chat of a system's message and a user's, of which the last is ablated."""
+
+    def __init__(self, prompt: TextPrompt) -> None:
+        self._prompt = prompt
+        self.players, self.places = prompt.players, prompt.places
+        self.description = {**prompt.description, "kind_of_prompt": "two turns"}
+        self.has_special_tokens = True
+
+    def write_messages(self, masks: np.ndarray) -> list[list[dict[str, str]]]:
+        system = {"role": "system", "content": "Answer in one word."}
+        written = self._prompt.write_all(masks)
+        return [[system, {"role": "user", "content": text}] for text in written]
+
+    def write_all(self, masks: np.ndarray) -> list[str]:
+        chats = self.write_messages(masks)
+        return ["<s>" + "".join(m["content"] for m in chat) for chat in chats]
+
+
+def test_a_chat_is_sent_as_its_messages_and_other_prompts_as_one(
+    server: Server, prompt: TextPrompt
+) -> None:
+    chat_oracle(TwoTurns(prompt), server.endpoint(), answer="is")
+    chat_oracle(prompt, server.endpoint(), answer="is")
+    sent = [request["body"]["messages"] for request in server.requests()]
+    assert [[message["role"] for message in chat] for chat in sent] == [
+        ["system", "user"],
+        ["user"],
+    ]
+    assert sent[0][1] == sent[1][0]
+
+
+def test_a_chat_templates_own_beginning_is_not_doubled(
+    server: Server, prompt: TextPrompt
+) -> None:
+    completions_oracle(TwoTurns(prompt), server.endpoint(), continuation="is")
+    completions_oracle(prompt, server.endpoint(), continuation="is")
+    first, second = [r["body"] for r in server.requests()][1::2]
+    assert first["add_special_tokens"] is False
+    assert "add_special_tokens" not in second
+
+
+@pytest.mark.parametrize(
+    ("make", "cannot", "message"),
+    [
+        (completions_oracle, "echo", "does not echo the prompt.*use chat_oracle"),
+        (completions_oracle, "prompt", "without its log-prob.*use chat_oracle"),
+        (completions_oracle, "order", "beside the tokens.*use chat_oracle"),
+        (chat_oracle, "logprobs", "no log-probabilities.*use sampled_oracle"),
+    ],
+)
+def test_a_server_that_cannot_do_it_is_found_out_and_the_next_way_is_named(
+    server: Server, prompt: TextPrompt, make: object, cannot: str, message: str
+) -> None:
+    server.set(cannot=[cannot])
+    with pytest.raises(RemoteError, match=message):
+        make(prompt, server.endpoint())  # type: ignore[operator]
+    assert len(server.requests()) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(completions_oracle, "chat"), (chat_oracle, "sampled")]
+)
+def test_a_path_that_is_not_there_names_the_next_way(
+    server: Server, prompt: TextPrompt, make: object, name: str
+) -> None:
+    endpoint = Endpoint(model="m", base_url=server.url + "/nothing")
+    with pytest.raises(RemoteError, match=f"404.*use {name}_oracle"):
+        make(prompt, endpoint)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "message"),
+    [
+        (completions_oracle, {"continuation": " "}, "continuation is empty"),
+        (completions_oracle, {"value": "logit"}, "'logit' is not known"),
+        (
+            completions_oracle,
+            {"alternative": "Lima", "value": "per-token"},
+            "does not go with an alternative",
+        ),
+        (sampled_oracle, {"answer": " "}, "answer is empty"),
+        (sampled_oracle, {"value": "likeness"}, "'likeness' is not known"),
+        (sampled_oracle, {"draws": 0}, "draws=0"),
+        (sampled_oracle, {"max_answer_tokens": 0}, "max_answer_tokens=0"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_sent(
+    server: Server, prompt: TextPrompt, make: object, settings: dict, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        make(prompt, server.endpoint(), **settings)  # type: ignore[operator]
+    assert server.requests() == []
+
+
+def test_a_prompt_of_which_nothing_is_left_is_refused(server: Server) -> None:
+    with pytest.raises(InputError, match="nothing is left of the prompt"):
+        completions_oracle(text_prompt(STORY), server.endpoint(), continuation="Oslo")
+    assert server.requests() == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": ""}, "model is empty"),
+        ({"base_url": "localhost:8000"}, "not the URL"),
+        ({"base_url": "http://[::1"}, "not the URL"),
+        ({"max_requests": 0}, "max_requests=0"),
+        ({"concurrency": 0}, "concurrency=0"),
+        ({"max_retries": -1}, "max_retries=-1"),
+        ({"timeout_seconds": 0}, "timeout_seconds=0"),
+        ({"requests_per_minute": math.nan}, "requests_per_minute=nan"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_used_is_refused(
+    settings: dict, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Endpoint(**{"model": "m", **settings})
+
+
+def test_fingerprints_tell_apart_what_changes_values_and_nothing_else(
+    server: Server, prompt: TextPrompt
+) -> None:
+    def fingerprint(**settings: object) -> str:
+        endpoint = server.endpoint(**settings)
+        return sampled_oracle(prompt, endpoint, answer="Oslo").fingerprint
+
+    same = [{"concurrency": 2}, {"max_requests": 7}, {"requests_per_minute": 9.0}]
+    assert {fingerprint(**settings) for settings in same} == {fingerprint()}
+    assert fingerprint(extra={"top_p": 0.5}) != fingerprint()
+    other = Endpoint(model="other", base_url=server.url)
+    assert sampled_oracle(prompt, other, answer="Oslo").fingerprint != fingerprint()
+
+
+def test_extra_fields_are_sent_and_none_takes_one_out(
+    server: Server, prompt: TextPrompt
+) -> None:
+    extra = {"max_tokens": None, "max_completion_tokens": 9, "reasoning": "none"}
+    oracle = sampled_oracle(prompt, server.endpoint(extra=extra), answer="Oslo")
+    oracle.evaluate(MASKS[:1])
+    body = server.requests()[0]["body"]
+    assert "max_tokens" not in body
+    assert body["max_completion_tokens"] == 9
+    assert body["reasoning"] == "none"
+
+
+def test_the_estimate_is_what_a_run_takes(
+    server: Server, prompt: TextPrompt, tmp_path: Path
+) -> None:
+    oracle = completions_oracle(prompt, server.endpoint(), continuation="is in")
+    estimate = oracle.estimate(64, Prices(prompt=2.0, answer=8.0))
+    masks = np.array([[i >> j & 1 for j in range(6)] for i in range(64)], dtype=bool)
+    server.set()
+    with Ledger(tmp_path / "l") as ledger:
+        run(oracle, masks, ledger=ledger)
+    sent = [request["body"] for request in server.requests()]
+    tokens = sum(len(split(body["prompt"])) for body in sent)
+    assert estimate.requests == len(sent) == 64
+    assert estimate.prompt_tokens == pytest.approx(tokens, rel=0.15)
+    assert estimate.answer_tokens == 64
+    assert estimate.price == pytest.approx((2 * estimate.prompt_tokens + 8 * 64) / 1e6)
+    assert "64 requests" in str(estimate)
