@@ -3,6 +3,7 @@
 The templates do what those of the models named do: ChatML (Qwen), Llama 2 and 3, Gemma.
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from oracles.features.chat import ChatPrompt, chat_prompt
 from oracles.features.documents import passages_prompt
 from oracles.features.prompts import text_prompt
 from oracles.testing import OracleContract
+
+FACTS = load_model("facts")
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
@@ -65,7 +68,7 @@ SYSTEM = {"role": "system", "content": "Be brief. Name one word."}
 
 def with_template(template: str) -> Any:
     """The facts model's tokenizer, with a template."""
-    tokenizer = load_model("facts").tokenizer
+    tokenizer = copy.deepcopy(FACTS.tokenizer)
     tokenizer.chat_template = TEMPLATES[template]
     return tokenizer
 
@@ -141,9 +144,8 @@ def test_a_person_is_shown_the_contents_under_their_roles() -> None:
 def test_the_beginning_token_comes_once_and_values_are_the_models(
     template: str,
 ) -> None:
-    loaded = load_model("facts")
     tokenizer = with_template(template)
-    loaded = LoadedModel(loaded.model, tokenizer, "facts", loaded.task)
+    loaded = LoadedModel(FACTS.model, tokenizer, "facts", FACTS.task)
     prompt = chat_prompt([FIRST], tokenizer)
     oracle = CausalOracle(prompt, loaded, continuation="Oslo")
     [scored] = oracle.description["scored"]
@@ -165,10 +167,9 @@ def test_the_beginning_token_comes_once_and_values_are_the_models(
 
 class TestChatOracle(OracleContract):
     def make_oracle(self) -> CausalOracle:
-        loaded = load_model("facts")
         tokenizer = with_template("llama-3")
         prompt = chat_prompt(TALK, tokenizer)
-        loaded = LoadedModel(loaded.model, tokenizer, "facts", loaded.task)
+        loaded = LoadedModel(FACTS.model, tokenizer, "facts", FACTS.task)
         return CausalOracle(prompt, loaded, continuation="Oslo")
 
 
@@ -267,13 +268,13 @@ def test_messages_that_cannot_be_used_are_refused(
 
 def test_a_tokenizer_without_template_is_refused() -> None:
     with pytest.raises(InputError, match="no chat template"):
-        chat_prompt(TALK, load_model("facts").tokenizer)
+        chat_prompt(TALK, FACTS.tokenizer)
 
 
 def test_text_oracles_send_a_message(tmp_path: Path) -> None:
     """The whole way: a folder with a template, a text, an explanation."""
-    loaded, folder = load_model("facts"), str(tmp_path)
-    loaded.model.save_pretrained(folder)
+    folder = str(tmp_path)
+    FACTS.model.save_pretrained(folder)
     with_template("llama-3").save_pretrained(folder)
     oracle = text_oracle(
         STORY,

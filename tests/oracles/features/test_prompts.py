@@ -94,7 +94,7 @@ def test_two_levels_find_the_sentence_in_the_document() -> None:
     loaded, right = load_model("facts"), 0
     for seed in range(2):
         story = generate(
-            np.random.default_rng(seed), num_facts=9, num_fillers=9, hops=1
+            np.random.default_rng(seed), num_facts=6, num_fillers=6, hops=1
         )
         said = list(story.sentences)
         passages = [" ".join(said[i : i + 3]) for i in range(0, len(said), 3)]
@@ -105,12 +105,12 @@ def test_two_levels_find_the_sentence_in_the_document() -> None:
         )
         needed = said[story.supporting_sentences[0]]
         coarse = spex.explain(
-            CausalOracle(prompt, loaded, continuation=story.answer), budget=32
+            CausalOracle(prompt, loaded, continuation=story.answer), budget=16
         )
         best = [i.players[0] for i in coarse.top(9) if len(i.players) == 1][:2]
         finer = refine(prompt, best)
         found = spex.explain(
-            CausalOracle(finer, loaded, continuation=story.answer), budget=32
+            CausalOracle(finer, loaded, continuation=story.answer), budget=24
         )
         right += needed in found.top(1)[0].names
     assert right == 2

@@ -12,6 +12,7 @@ from oracles.features.draws import AveragedOracle, DrawnPrompt
 from oracles.features.prompts import TextPrompt
 from oracles.testing import OracleContract
 
+FACTS = load_model("facts")
 TEXT = "Maria works at the bakery. The bakery is in Oslo. Tom is in Lima."
 OTHERS = ["It rains. It is May.", "Cats sleep. Dogs bark. Birds sing."]
 SOME = np.array([[True, False, False], [False, True, False], [False, False, True]])
@@ -24,9 +25,8 @@ def resampled(seed: int = 0, **settings: Any) -> TextPrompt:
 
 
 def tokens(**special: str) -> transformers.PreTrainedTokenizerFast:
-    loaded = load_model("facts").tokenizer
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=loaded.backend_tokenizer, **special
+        tokenizer_object=FACTS.tokenizer.backend_tokenizer, **special
     )
 
 
@@ -86,8 +86,22 @@ def test_resampling_needs_a_reference() -> None:
         text_prompt(TEXT, removal="resample", reference=[" "])
 
 
+def test_removal_by_attention_is_for_oracles_that_hide_tokens() -> None:
+    hidden = text_prompt(TEXT, removal="attention", suffix="Where?")
+    oracle = CausalOracle(hidden, FACTS, continuation="Oslo")
+    deleted = CausalOracle(
+        text_prompt(TEXT, suffix="Where?"), FACTS, continuation="Oslo"
+    )
+    both = np.vstack([np.ones((1, 3), bool), SOME])
+    found, others = oracle.evaluate(both), deleted.evaluate(both)
+    assert found[0] == pytest.approx(others[0], abs=1e-4)
+    assert not np.allclose(found[1:], others[1:], atol=1e-3)
+    with pytest.raises(InputError, match=r'hides tokens.*removal="delete"'):
+        hidden.write_all(SOME)
+
+
 def make(prompt: Any) -> CausalOracle:
-    return CausalOracle(prompt, load_model("facts"), continuation="Oslo")
+    return CausalOracle(prompt, FACTS, continuation="Oslo")
 
 
 def averaged(draws: int = 3) -> AveragedOracle:
@@ -99,7 +113,7 @@ class TestAveragedOracle(OracleContract):
         return averaged()
 
 
-@pytest.mark.parametrize("draws", [2, 3, 5])
+@pytest.mark.parametrize("draws", [2, 3])
 def test_the_mean_over_draws_is_that_of_the_oracles_of_each(draws: int) -> None:
     masks = np.vstack([SOME, np.zeros((1, 3), bool), np.ones((1, 3), bool)])
     each = np.stack([make(resampled(s)).evaluate(masks) for s in range(draws)])
