@@ -51,19 +51,28 @@ class Pair:
 
 
 def encode_pairs(
-    loaded: LoadedModel, pinned: str, prompt: Prompt, masks: Masks
+    loaded: LoadedModel,
+    pinned: str,
+    prompt: Prompt,
+    masks: Masks,
+    *,
+    pinned_first: bool = True,
 ) -> list[Pair]:
     """A pinned text with the prompt under every mask, as the tokenizer joins them.
 
-    The pinned text comes first, but for tokenizers that pad on the left, whose models
-    read it last (so does transformers' own question answering).
+    Args:
+        loaded: whose tokenizer is used.
+        pinned: never ablated.
+        prompt: what is ablated.
+        masks: shape (m, n).
+        pinned_first: whether the pinned text is the pair's first.
 
     Raises:
         InputError: a pair is longer than the model reads.
     """
     if not is_hiding(prompt):
-        return _join(loaded, pinned, prompt.write_all(masks))
-    [pair] = _join(loaded, pinned, [intact_and_empty(prompt)[0]])
+        return _join(loaded, pinned, prompt.write_all(masks), pinned_first)
+    [pair] = _join(loaded, pinned, [intact_and_empty(prompt)[0]], pinned_first)
     own = [i for i, span in enumerate(pair.spans) if span]
     offsets = [span for span in pair.spans if span]
     kept = kept_tokens(offsets, pair.text, prompt.places, masks)
@@ -75,11 +84,11 @@ def encode_pairs(
     ]
 
 
-def _join(loaded: LoadedModel, pinned: str, texts: list[str]) -> list[Pair]:
-    tokenizer = loaded.tokenizer
-    is_first = tokenizer.padding_side == "right"
+def _join(
+    loaded: LoadedModel, pinned: str, texts: list[str], is_first: bool
+) -> list[Pair]:
     given = [[pinned] * len(texts), texts]
-    encoded = tokenizer(
+    encoded = loaded.tokenizer(
         *(given if is_first else given[::-1]),
         return_offsets_mapping=True,
         return_token_type_ids=True,

@@ -76,7 +76,7 @@ class QuestionAnsweringOracle:
         self._question = _checked_question(question, answers)
         self.players = prompt.players
         everything = np.ones((1, len(self.players)), dtype=bool)
-        [pair] = encode_pairs(loaded, question, prompt, everything)
+        [pair] = self._pairs(everything)
         answer, confidence = self._predict(pair)
         self._answers = [text.strip() for text in answers] or [answer]
         can_refuse = self._null(pair) is not None
@@ -104,11 +104,21 @@ class QuestionAnsweringOracle:
 
     def evaluate(self, masks: Masks) -> Values:
         """Every answer's value under every mask, (m, k)."""
-        pairs = encode_pairs(self._loaded, self._question, self._prompt, masks)
-        sequences = [pair.marked(self._marks(pair, self._patterns)) for pair in pairs]
+        sequences = [
+            pair.marked(self._marks(pair, self._patterns))
+            for pair in self._pairs(masks)
+        ]
         model = self._loaded.model
         return score_in_batches(
             sequences, self._score, self._batch_size, self._pad, model.device
+        )
+
+    def _pairs(self, masks: Masks) -> list[Pair]:
+        # models that are padded on the left read the question last, as transformers'
+        # own question answering has it
+        is_first = self._loaded.tokenizer.padding_side == "right"
+        return encode_pairs(
+            self._loaded, self._question, self._prompt, masks, pinned_first=is_first
         )
 
     @property

@@ -249,11 +249,10 @@ def test_minilm_finds_the_sentence_that_answers(minilm: LoadedModel) -> None:
     assert cosine(*embed(minilm, ["A cat sleeps.", "Stocks fell today."])) < 0.2
 
 
-def test_minilm_is_what_sentence_transformers_makes_of_it(minilm: LoadedModel) -> None:
-    news = Path(__file__).parents[5] / "shared" / "data" / "agnews" / "test.tsv"
-    if not news.is_file():
-        pytest.skip("no AG News texts beside the repository")
-    lines = news.read_text("utf-8").splitlines()[1:9]
+def test_minilm_is_what_sentence_transformers_makes_of_it(
+    minilm: LoadedModel, data: Path
+) -> None:
+    lines = (data / "agnews" / "test.tsv").read_text("utf-8").splitlines()[1:9]
     texts = [line.rsplit("\t", 1)[0] for line in lines]
     found = embed(minilm, texts)
     for row, text in zip(found, texts, strict=True):
