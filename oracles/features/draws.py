@@ -6,14 +6,14 @@ masks with several (each mask has its own draw, and a fit averages over masks); 
 are for values that are wanted for themselves, and to know the noise.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from oracles.base import Masks, Oracle, Values, fingerprint_of
+from oracles.base import Masks, Oracle, PaidOracle, Values, fingerprint_of
 from oracles.errors import InputError
 from oracles.features.prompts import Prompt
 
@@ -130,8 +130,52 @@ class AveragedOracle:
 
     def evaluate(self, masks: Masks) -> Values:
         """Means over draws, (m, k)."""
-        draws = len(self._prompt.prompts)
         values = self._oracle.evaluate(self._prompt.number(masks))
-        each = values.reshape(len(masks), draws, -1)
-        self._squares.append(each.var(axis=1, ddof=1) / draws)
+        return self._mean(values.reshape(len(masks), len(self._prompt.prompts), -1))
+
+    def check_affordable(self, num_ablations: int) -> None:
+        """Refuse what the oracle cannot afford; one ablation is one for each draw.
+
+        Raises:
+            InputError: they cost more than the oracle may spend.
+        """
+        if isinstance(self._oracle, PaidOracle):
+            self._oracle.check_affordable(num_ablations * len(self._prompt.prompts))
+
+    def evaluate_each(
+        self, masks: Masks
+    ) -> Generator[tuple[Sequence[int], Values], None, None]:
+        """Rows and their means as the last of their draws is answered.
+
+        See `oracles.PaidOracle`. A mask of which some draws are not answered when the
+        run ends has no value, and is asked about again.
+        """
+        if not isinstance(self._oracle, PaidOracle):
+            yield range(len(masks)), self.evaluate(masks)
+            return
+        draws = len(self._prompt.prompts)
+        answered: list[dict[int, Values]] = [{} for _ in masks]
+        answers = self._oracle.evaluate_each(self._prompt.number(masks))
+        step: Callable[[], tuple[Sequence[int], Values]] = partial(next, answers)
+        while True:
+            try:
+                places, values = step()
+            except StopIteration:
+                return
+            step = partial(next, answers)
+            for place, value in zip(places, values, strict=True):
+                answered[place // draws][place % draws] = value
+            touched = dict.fromkeys(place // draws for place in places)
+            rows = [row for row in touched if len(answered[row]) == draws]
+            if not rows:
+                continue
+            each = [[answered[row][draw] for draw in range(draws)] for row in rows]
+            try:
+                yield rows, self._mean(np.array(each))
+            except KeyboardInterrupt:
+                step = partial(answers.throw, KeyboardInterrupt)
+
+    def _mean(self, each: Values) -> Values:
+        """Means (m, k) of the values of each draw, (m, draws, k)."""
+        self._squares.append(each.var(axis=1, ddof=1) / each.shape[1])
         return each.mean(axis=1)

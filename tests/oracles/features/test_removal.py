@@ -1,12 +1,14 @@
 """What stands where a segment was removed: nothing, a token, a word, a random draw."""
 
-from typing import Any
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import transformers
 
-from oracles import InputError
+from oracles import InputError, InterruptedRun, Ledger, run
 from oracles.features import CausalOracle, load_model, text_prompt
 from oracles.features.draws import AveragedOracle, DrawnPrompt
 from oracles.features.prompts import TextPrompt
@@ -160,3 +162,73 @@ def test_a_drawn_prompt_numbers_its_draws() -> None:
     expected = [p.write_all(SOME[:1])[0] for p in prompt.prompts]
     assert prompt.write_all(rows)[:3] == expected
     assert len(prompt.players) == len(prompt.places) == 5
+
+
+class Metered:
+    """A `PaidOracle`: the length of each prompt, a few at a time, back to front."""
+
+    outputs = ("length",)
+    fingerprint = "metered"
+    description: ClassVar = {"kind": "example"}
+
+    def __init__(self, prompt: Any, fails_after: int) -> None:
+        self.players, self.prompt = prompt.players, prompt
+        self.fails_after, self.answered = fails_after, 0
+
+    def check_affordable(self, num_ablations: int) -> None:
+        if num_ablations > 50:
+            raise InputError(f"{num_ablations} are too many")
+
+    def evaluate(self, masks: np.ndarray) -> np.ndarray:
+        return np.array([[float(len(text))] for text in self.prompt.write_all(masks)])
+
+    def evaluate_each(
+        self, masks: np.ndarray
+    ) -> Generator[tuple[list[int], np.ndarray], None, None]:
+        values, left = self.evaluate(masks), list(range(len(masks)))
+        try:
+            while left:
+                if self.answered >= self.fails_after:
+                    raise KeyboardInterrupt
+                rows = [left.pop() for _ in range(min(4, len(left)))]
+                self.answered += len(rows)
+                yield rows, values[rows]
+        except KeyboardInterrupt:
+            rows = [left.pop() for _ in range(min(4, len(left)))]  # under way
+            yield rows, values[rows]
+            raise
+
+
+def metered(fails_after: int = 99) -> AveragedOracle:
+    prompts = [resampled(seed) for seed in range(3)]
+    return AveragedOracle(lambda prompt: Metered(prompt, fails_after), prompts)
+
+
+ALL = np.array([[i >> j & 1 for j in range(3)] for i in range(8)], dtype=bool)
+
+
+def test_the_mean_of_a_paid_oracle_is_kept_as_its_draws_are_answered() -> None:
+    whole = run(metered(), ALL).values
+    each = [[len(t) for t in resampled(s).write_all(ALL)] for s in range(3)]
+    assert np.allclose(whole[:, 0], np.mean(each, axis=0))
+    with pytest.raises(InputError, match="60 are too many"):
+        metered().check_affordable(20)
+
+
+def test_masks_whose_draws_are_answered_outlive_a_stop(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "l") as ledger:
+        with pytest.raises(InterruptedRun) as stop:
+            run(metered(fails_after=8), ALL, ledger=ledger)
+        assert stop.value.done == 4  # 8 draws, and 4 under way
+        known = ledger.read(metered().fingerprint, ALL)
+        whole = run(metered(), ALL).values
+        assert all(np.allclose(whole[row], value) for row, value in known.items())
+
+
+def test_a_stop_between_answers_is_passed_on() -> None:
+    answers = metered().evaluate_each(ALL)
+    rows = list(next(answers)[0])
+    rows += answers.throw(KeyboardInterrupt)[0]
+    with pytest.raises(KeyboardInterrupt):
+        next(answers)
+    assert rows == [7, 6]
