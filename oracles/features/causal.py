@@ -16,9 +16,8 @@ from oracles.features.hiding import is_hiding, kept_tokens
 from oracles.features.loading import LoadedModel
 from oracles.features.prefix_cache import CachedModel
 from oracles.features.prompts import Prompt
+from oracles.features.targets import among, check_together, checked_value, scaled
 
-CAUSAL_VALUES = ("log-probability", "log-odds", "probability")
-CHOICE_VALUES = ("log-odds", "margin", "probability")
 ANSWER_TOKENS = 16  # longest answer taken from the model itself
 TOLD_ONLY = ("prediction", "prediction_probability", "model")
 """Of the description: what does not change any value."""
@@ -73,8 +72,8 @@ class CausalOracle:
         value: str | None = None,
         batch_size: int | None = None,
     ) -> None:
-        _check_together(continuation, alternative, choices, per_token)
-        self._value = _checked_value(value, alternative, choices)
+        check_together(continuation, alternative, choices, per_token)
+        self._value = checked_value(value, alternative, choices)
         self._prompt, self._loaded = prompt, loaded
         self._has_choices, self._per_token = bool(choices), per_token
         self._model = CachedModel(loaded.model, batch_size)
@@ -127,13 +126,13 @@ class CausalOracle:
         """The values under every mask, (m, k)."""
         logs = self._token_logs(masks)
         if self._per_token:
-            return _scaled(logs[0], self._value)
+            return scaled(logs[0], self._value)
         whole = np.stack([steps.sum(axis=1) for steps in logs], axis=1)
         if self._has_choices:
-            return _among(whole, self._value)
+            return among(whole, self._value)
         if len(self._scored) == 2:
             return whole[:, :1] - whole[:, 1:]
-        return _scaled(whole, self._value)
+        return scaled(whole, self._value)
 
     def _token_logs(self, masks: Masks) -> list[NDArray[np.float64]]:
         """Of every continuation log p(token | prompt, tokens before), (m, tokens).
@@ -231,65 +230,6 @@ class CausalOracle:
                 f"{allowed}. Shorten the prompt, or use a model with a longer "
                 "context; it is never cut silently."
             )
-
-
-def _check_together(
-    continuation: str | None,
-    alternative: str | None,
-    choices: Sequence[str],
-    per_token: bool,
-) -> None:
-    if choices and (continuation is not None or alternative is not None or per_token):
-        raise InputError(
-            "choices are explained each against the others, whole. Leave out "
-            "continuation, alternative and per_token."
-        )
-    if choices and (len(choices) < 2 or len(set(choices)) < len(choices)):
-        raise InputError(
-            f"choices={list(choices)!r} are not two or more different answers. Name "
-            "all that can be chosen, or give one continuation."
-        )
-    if per_token and alternative is not None:
-        raise InputError(
-            "an alternative is compared as a whole, and has tokens of its own. Leave "
-            "out per_token, or the alternative."
-        )
-
-
-def _checked_value(
-    value: str | None, alternative: str | None, choices: Sequence[str]
-) -> str:
-    if alternative is not None and value not in (None, "log-odds"):
-        raise InputError(
-            f"value={value!r} does not go with an alternative, which is compared by "
-            'log-odds. Leave value out, or use "log-odds".'
-        )
-    known = CHOICE_VALUES if choices else CAUSAL_VALUES
-    if value not in (None, *known):
-        what = "choices" if choices else "a causal model"
-        raise InputError(
-            f"value={value!r} is not known for {what}. Choose from {', '.join(known)}."
-        )
-    default = "log-probability" if alternative is None and not choices else "log-odds"
-    return value or default
-
-
-def _scaled(logs: Values, value: str) -> Values:
-    """Log-probabilities as the value asked for."""
-    if value == "log-probability":
-        return logs
-    if value == "probability":
-        return np.exp(logs)
-    return logs - np.log(-np.expm1(np.minimum(logs, -1e-12)))
-
-
-def _among(logs: Values, value: str) -> Values:
-    """The same for choices, of which one is taken."""
-    if value == "probability":
-        return np.exp(logs - np.logaddexp.reduce(logs, axis=1, keepdims=True))
-    others = [[j for j in range(logs.shape[1]) if j != i] for i in range(logs.shape[1])]
-    join = np.maximum if value == "margin" else np.logaddexp
-    return logs - join.reduce(logs[:, others], axis=2)
 
 
 def _all_and_none(num_players: int) -> Masks:

@@ -1,6 +1,6 @@
 """A sequence classifier's answer as a set function of the text's segments."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -12,10 +12,10 @@ from oracles.features.batching import score_in_batches
 from oracles.features.encoding import (
     blank_token,
     checked_choice,
-    encode,
+    encode_all,
     fingerprint,
+    split_marks,
 )
-from oracles.features.hiding import hide, is_hiding, kept_tokens
 from oracles.features.loading import LoadedModel
 from oracles.features.prompts import Prompt
 
@@ -63,8 +63,7 @@ class ClassifierOracle:
         blank_token(loaded.tokenizer)  # for a text of which nothing is left
         self.players = prompt.players
         everything = np.ones((1, len(self.players)), dtype=bool)
-        [self._intact] = prompt.write_all(everything)
-        [intact] = self._logits(encode(loaded, [self._intact]), self._read)
+        [intact] = self._logits(everything)
         self._targets = self._find_targets(target, intact)
         names = [self._labels[t] for t in self._targets]
         self.outputs = tuple(f"{self._value} of {name}" for name in names)
@@ -87,12 +86,8 @@ class ClassifierOracle:
 
     def evaluate(self, masks: Masks) -> Values:
         """The targets' values under every mask, (m, k)."""
-        if is_hiding(self._prompt):
-            logits = self._hidden_logits(masks)
-        else:
-            ids = encode(self._loaded, self._prompt.write_all(masks))
-            logits = self._logits(ids, self._read)
-        return self._values_of(logits, self._value)[:, self._targets]
+        values = self._values_of(self._logits(masks), self._value)
+        return values[:, self._targets]
 
     def _values_of(self, logits: Values, value: str) -> Values:
         """Logits (m, classes) as the value asked for."""
@@ -111,35 +106,20 @@ class ClassifierOracle:
         probability = self._values_of(intact[None], "probability").max()
         return {"prediction_probability": float(probability)}
 
-    def _hidden_logits(self, masks: Masks) -> Values:
-        """Logits of the intact text's tokens, those of removed segments hidden."""
-        tokenizer, model = self._loaded.tokenizer, self._loaded.model
-        encoded = tokenizer(self._intact, return_offsets_mapping=True, verbose=False)
-        places = self._prompt.places
-        kept = kept_tokens(encoded["offset_mapping"], self._intact, places, masks)
-        kept[:, 0] |= ~kept.any(axis=1)  # a model reads one token at least
-        hidden = hide(model, encoded["input_ids"])
-
-        return self._logits(hidden.sequences(kept), hidden.inputs)
-
-    @staticmethod
-    def _read(ids: Any, mask: Any) -> dict[str, Any]:
-        """Arguments of the model's forward pass."""
-        return {"input_ids": ids, "attention_mask": mask}
-
-    def _logits(
-        self, sequences: Sequence[Sequence[int]], read: Callable[..., dict[str, Any]]
-    ) -> Values:
+    def _logits(self, masks: Masks) -> Values:
+        """Logits under every mask, (m, classes)."""
         model = self._loaded.model
 
-        def score(batch: Any, mask: Any) -> Any:
-            return model(**read(batch, mask)).logits.float()
+        def score(marked: Any, mask: Any) -> Any:
+            ids, seen, _ = split_marks(marked, mask)
+            return model(input_ids=ids, attention_mask=seen).logits.float()
 
         # decoders with a class head read the last token that is not the one the
         # configuration calls padding; where it names none they take no batches
         pad = getattr(model.config, "pad_token_id", None)
         batch_size = 1 if pad is None else self._batch_size
-        return score_in_batches(sequences, score, batch_size, pad or 0, model.device)
+        tokens = encode_all(self._loaded, self._prompt, masks)
+        return score_in_batches(tokens, score, batch_size, pad or 0, model.device)
 
     def _find_targets(self, target: str | None, intact: np.ndarray) -> list[int]:
         if target is None:
