@@ -66,13 +66,13 @@ class Oracle(Protocol):
 
 
 @runtime_checkable
-class PaidOracle(Oracle, Protocol):
+class PaidOracle(Protocol):
     """An oracle whose ablations are paid for one by one, as a remote model's are.
 
-    With these two members the runner asks for nothing that cannot be afforded, and
-    commits every value as it comes: nothing paid for is lost when the model fails, the
-    user presses Ctrl-C, or the process is killed. An oracle that wraps another should
-    have them if the other has.
+    With these two members beside an oracle's five, the runner asks for nothing that
+    cannot be afforded, and commits every value as it comes: nothing paid for is lost
+    when the model fails or the user presses Ctrl-C, and only what is under way when the
+    process is killed. An oracle that wraps another should have them if the other has.
     """
 
     def check_affordable(self, num_ablations: int) -> None:

@@ -127,11 +127,7 @@ class _FirstToken:
         return write_chats(self.prompt, masks)
 
     def value_of(self, session: Session, written: str) -> np.ndarray:
-        request = _request(written, self.top)
-        answer = session.ask(PATH, request)
-        if is_over_at_once(answer):  # nothing is listed then; some can be told to go on
-            answer = session.ask(PATH, {**request, "min_tokens": 1}, goes_on=True)
-        listed = first_tokens(answer, self.top)
+        listed = _listed(session.ask, written, self.top)
         value, is_bound = log_odds(listed, self.answer, self.alternative)
         self._bounds.append(is_bound)
         return np.array([value])
@@ -175,20 +171,27 @@ def log_odds(
     return wanted - other, False
 
 
-def _request(written: str, top: int) -> dict[str, Any]:
-    return {
+def _listed(
+    ask: Callable[[str, dict[str, Any]], dict[str, Any]], written: str, top: int
+) -> list[tuple[str, float]]:
+    """The likeliest first tokens of an answer, best first."""
+    request = {
         "messages": read_chat(written),
         "max_tokens": 1,
         "temperature": 0,
         "logprobs": True,
         "top_logprobs": top,
     }
+    answer = ask(PATH, request)
+    if is_over_at_once(answer):  # nothing is listed; vLLM and llama.cpp can be told on
+        answer = ask(PATH, {**request, "min_tokens": 1})
+    return first_tokens(answer, top)
 
 
 def _probe(client: Client, intact: str, top: int) -> list[tuple[str, float]]:
     """What is listed after the intact prompt."""
     try:
-        return first_tokens(client.ask(PATH, _request(intact, top)), top)
+        return _listed(client.ask, intact, top)
     except RemoteError as error:
         if error.status not in UNABLE:
             raise

@@ -36,7 +36,9 @@ class Client:
         """The answer to a single request; see `Session.ask`."""
         with self._session() as session:
             answer = session.ask(path, body)
-        written = body.get("prompt") or json.dumps(body.get("messages"))
+        written = body.get("prompt") or json.dumps(
+            body.get("messages"), ensure_ascii=False
+        )
         tokens = prompt_tokens(answer)
         if tokens is not None and written:
             self.tokens_per_character = tokens / len(written)

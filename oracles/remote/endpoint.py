@@ -1,5 +1,6 @@
 """Where a remote model is, and how hard it may be asked."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -64,6 +65,10 @@ class Endpoint:
         for name in ("requests_per_minute", "timeout_seconds"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise InputError(f"{name}={getattr(self, name)}; it must be above 0.")
+        try:
+            json.dumps(self.extra)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"extra cannot be sent as JSON: {error}.") from None
 
     @property
     def description(self) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Many tasks in threads, their results as they come, and none lost when one fails."""
 
+import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from threading import Event
+from threading import Event, Thread
 
 import numpy as np
 
@@ -29,52 +30,79 @@ def as_answered(
         concurrency: how many at a time.
         stop: set as soon as no task should begin or wait any more.
     """
-    pool = ThreadPoolExecutor(concurrency)
-    pending = {pool.submit(task): rows for rows, task in tasks}
-    ready: list[tuple[Sequence[int], np.ndarray]] = []
+    work = _Work(tasks, stop)
+    threads = [
+        # not of an executor: Python would wait for those at its end
+        Thread(target=work.go_on, daemon=True)
+        for _ in range(min(concurrency, len(tasks)))
+    ]
     failure: BaseException | None = None
+    handed = 0
     try:
-        while pending and failure is None:
-            try:
-                wait(pending, return_when=FIRST_COMPLETED)
-                failure = _collect(pending, ready)
-                if ready:
-                    yield _together(ready)
-                    ready = []
-            except KeyboardInterrupt as interrupt:
-                failure = interrupt
-        if failure is None:
-            return
-        stop.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-        under_way = [future for future in pending if not future.cancelled()]
-        is_user = isinstance(failure, KeyboardInterrupt)
-        wait(under_way, timeout=GRACE_SECONDS if is_user else None)
-        _collect(pending, ready)
-        if ready:
-            yield _together(ready)
-        raise failure
+        for thread in threads:
+            thread.start()
+        while failure is None and handed < len(tasks):
+            work.news.wait()
+            work.news.clear()
+            failure = next(iter(work.failures), None)
+            finished = len(work.finished)
+            if finished > handed:
+                yield _together(work.finished[handed:finished])
+                handed = finished
+    except KeyboardInterrupt as interrupt:
+        failure = interrupt
     finally:
         stop.set()
-        pool.shutdown(wait=False, cancel_futures=True)
+    if failure is None:
+        return
+    is_user = isinstance(failure, KeyboardInterrupt)
+    try:
+        _join(threads, GRACE_SECONDS if is_user else None)
+    except KeyboardInterrupt as impatience:
+        failure = impatience
+    if len(work.finished) > handed:
+        yield _together(work.finished[handed:])
+    raise failure
 
 
-def _collect(
-    pending: dict[Future[np.ndarray], Sequence[int]],
-    ready: list[tuple[Sequence[int], np.ndarray]],
-) -> BaseException | None:
-    """Move what is finished from `pending` to `ready`; the first failure, if any."""
-    failure = None
-    for future in [future for future in pending if future.done()]:
-        if not future.cancelled():
-            error = future.exception()
-            if error is None:
-                ready.append((pending[future], future.result()))
-            failure = failure or error
-        del pending[future]  # last, so that an interrupt loses nothing
-    return failure
+class _Work:
+    """Tasks, and what came of them.
+
+    Attributes:
+        finished: rows and the value of every task that has one.
+        failures: of the others, the first being the reason to stop.
+        news: set whenever either grows.
+    """
+
+    def __init__(self, tasks: Sequence[Task], stop: Event) -> None:
+        self._left, self._stop = deque(tasks), stop
+        self.finished: list[tuple[Sequence[int], np.ndarray]] = []
+        self.failures: list[BaseException] = []
+        self.news = Event()
+
+    def go_on(self) -> None:
+        """Do tasks until none is left or one fails; several threads may."""
+        while not self._stop.is_set():
+            try:
+                rows, task = self._left.popleft()
+            except IndexError:
+                return
+            try:
+                self.finished.append((rows, task()))
+            except BaseException as error:  # of any kind, or nobody would hear of it
+                self.failures.append(error)
+                self._stop.set()
+            self.news.set()
 
 
-def _together(ready: list[tuple[Sequence[int], np.ndarray]]) -> Answered:
-    rows = [row for where, _ in ready for row in where]
-    return rows, np.stack([value for where, value in ready for _ in where])
+def _join(threads: Sequence[Thread], seconds: float | None) -> None:
+    """Wait for those that were started, at most so long in all."""
+    end = None if seconds is None else time.monotonic() + seconds
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
+
+
+def _together(finished: Sequence[tuple[Sequence[int], np.ndarray]]) -> Answered:
+    rows = [row for where, _ in finished for row in where]
+    return rows, np.stack([value for where, value in finished for _ in where])

@@ -13,7 +13,6 @@ from oracles import (
     Ledger,
     ModelError,
     OracleValueError,
-    PaidOracle,
     StoppedRun,
     run,
 )
@@ -71,7 +70,7 @@ class Metered:
 
 
 class TestMetered(OracleContract):
-    def make_oracle(self) -> PaidOracle:
+    def make_oracle(self) -> Metered:
         return Metered()
 
 

@@ -189,6 +189,15 @@ def test_sampled_answers_of_a_sure_model_say_which_sentences_it_needs(
     assert 0 <= oracle.account["standard_error"] < 0.5
 
 
+def test_first_tokens_are_listed_even_where_the_model_would_end_its_answer(
+    endpoint: Endpoint,
+) -> None:
+    prompt = text_prompt(STORY, suffix=QUESTION + " Oslo")
+    oracle = chat_oracle(prompt, endpoint, answer='"')
+    assert oracle.account["requests"] == 2
+    assert oracle.evaluate(MASKS[-1:])[0, 0] < -5
+
+
 def test_a_server_whose_log_probabilities_are_one_off_is_found_out(
     url: str, prompt: TextPrompt
 ) -> None:

@@ -393,6 +393,7 @@ def test_a_prompt_of_which_nothing_is_left_is_refused(server: Server) -> None:
         ({"concurrency": 0}, "concurrency=0"),
         ({"max_retries": -1}, "max_retries=-1"),
         ({"timeout_seconds": 0}, "timeout_seconds=0"),
+        ({"extra": {"stop": {"a"}}}, "extra cannot be sent as JSON"),
         ({"requests_per_minute": math.nan}, "requests_per_minute=nan"),
     ],
 )
