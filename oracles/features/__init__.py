@@ -5,26 +5,40 @@ Nothing here imports torch before a model is loaded.
 
 from oracles.features.causal import CausalOracle
 from oracles.features.chat import ChatPrompt, chat_prompt
+from oracles.features.choosing import Asked, oracle_for
 from oracles.features.classifier import ClassifierOracle
 from oracles.features.documents import passages_prompt, refine
 from oracles.features.draws import AveragedOracle
+from oracles.features.embedding import EmbeddingOracle, embed
+from oracles.features.encoder_decoder import EncoderDecoderOracle
+from oracles.features.generated import GeneratedOracle
 from oracles.features.loading import LoadedModel, load_model
+from oracles.features.masked_lm import MaskedLMOracle
 from oracles.features.prompts import Prompt, TextPrompt, text_prompt
+from oracles.features.question_answering import QuestionAnsweringOracle
 from oracles.features.segments import Segment, split
 from oracles.features.text import text_oracle
 from oracles.features.truncation import truncate
 
 __all__ = [
+    "Asked",
     "AveragedOracle",
     "CausalOracle",
     "ChatPrompt",
     "ClassifierOracle",
+    "EmbeddingOracle",
+    "EncoderDecoderOracle",
+    "GeneratedOracle",
     "LoadedModel",
+    "MaskedLMOracle",
     "Prompt",
+    "QuestionAnsweringOracle",
     "Segment",
     "TextPrompt",
     "chat_prompt",
+    "embed",
     "load_model",
+    "oracle_for",
     "passages_prompt",
     "refine",
     "split",

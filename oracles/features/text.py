@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from oracles.base import Oracle
 from oracles.errors import InputError
-from oracles.features.causal import ANSWER_TOKENS, CausalOracle
+from oracles.features.causal import ANSWER_TOKENS
 from oracles.features.chat import ChatPrompt, chat_prompt
-from oracles.features.classifier import ClassifierOracle
+from oracles.features.choosing import Asked, check_taken, oracle_for
 from oracles.features.loading import LoadedModel, load_model
 from oracles.features.prompts import TextPrompt, text_prompt
 from oracles.features.truncation import num_tokens, truncate
@@ -20,6 +21,7 @@ def text_oracle(
     pinned: str = "",
     is_chat: bool = False,
     is_truncating: bool = False,
+    question: str = "",
     target: str | None = None,
     against: str | None = None,
     value: str | None = None,
@@ -27,24 +29,28 @@ def text_oracle(
     removal: str = "delete",
     device: str | None = None,
     dtype: str | None = None,
-) -> ClassifierOracle | CausalOracle:
+) -> Oracle:
     """Load a model and make the oracle its kind calls for.
 
     Args:
         text: the text whose segments are ablated.
         model: an embedded model ("sentiment", "facts"), a folder, or a hub name.
-        prefix, suffix: text before and after it that is never ablated (causal models).
+        prefix, suffix: text before and after it that is never ablated (all models but
+            classifiers). A masked language model's mask token stands in one of them.
         pinned: a regular expression; what it matches in the text is never ablated.
         is_chat: send all of it as the user's message, in the model's chat template.
         is_truncating: if the prompt is longer than the model's context, leave out its
             last segments; by default it is refused.
-        target: a class, or "all"; for causal models the continuation. By default what
-            the model itself says.
-        against: an alternative continuation (causal models).
-        value: what is explained of the target; see the two oracles.
+        question: what an extractive question-answering model is asked, or what a
+            retriever compares the text to.
+        target: a class, or "all"; the continuation, answer or word at the mask. By
+            default what the model itself says.
+        against: an alternative continuation or word.
+        value: what is explained of the target; see the kind of model's oracle.
+            "rouge-l" or "token-f1" asks models that write for how like their answers
+            stay to the target.
         segments: kind of segment, or "regex:PATTERN" or "between:PATTERN"; see
-            `segments.split`. By default word for classifiers, sentence for causal
-            models.
+            `segments.split`. By default word for classifiers and sentence for others.
         removal: "delete", "mask", "unknown", "pad" or "replace:TEXT"; see
             `removal.make_filler`.
         device, dtype: see `load_model`.
@@ -56,33 +62,27 @@ def text_oracle(
     if not text.strip():
         raise InputError("the text is empty; there is nothing to explain.")
     loaded = load_model(model, device=device, dtype=dtype)
-    is_causal = loaded.task == "causal-lm"
-    if not is_causal and (prefix or suffix or is_chat or against is not None):
-        raise InputError(
-            "prefix, suffix, chat and against go with causal language models, and "
-            f"model={model!r} is a classifier. Leave them out."
-        )
+    check_taken(loaded, {"prefix": prefix, "suffix": suffix, "is_chat": is_chat})
+    by_default = "word" if loaded.task == "text-classifier" else "sentence"
     prompt = text_prompt(
         text,
         loaded.tokenizer,
-        segments=segments or ("sentence" if is_causal else "word"),
+        segments=segments or by_default,
         pinned=pinned,
         removal=removal,
         prefix=prefix,
         suffix=suffix,
     )
     if is_truncating:
+        is_causal = loaded.task == "causal-lm"
         room = _room(prompt, loaded, (target, against), is_chat) if is_causal else 0
+        if question:  # read with the text, and three special tokens between them
+            room += len(loaded.tokenizer(question)["input_ids"]) + 3
         prompt = truncate(prompt, loaded.tokenizer, loaded.max_tokens - room)
-    if not is_causal:
-        return ClassifierOracle(prompt, loaded, target=target, value=value)
-    return CausalOracle(
-        _as_message(prompt, loaded) if is_chat else prompt,
-        loaded,
-        continuation=target,
-        alternative=against,
-        value=value,
-    )
+    asked = Asked(question=question, target=target, against=against, value=value)
+    if is_chat:
+        return oracle_for(_as_message(prompt, loaded), loaded, asked)
+    return oracle_for(prompt, loaded, asked)
 
 
 def _as_message(prompt: TextPrompt, loaded: LoadedModel) -> ChatPrompt:

@@ -238,10 +238,10 @@ def test_what_is_not_a_model_is_said_to_be_none(tmp_path: Path) -> None:
         load_model(str(tmp_path))
 
 
-def test_an_encoder_without_a_head_is_refused(tmp_path: Path, classifier: str) -> None:
-    model = transformers.BertModel.from_pretrained(classifier)
-    model.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"BertModel.*ForCausalLM"):
+def test_a_head_without_an_oracle_is_refused(tmp_path: Path, classifier: str) -> None:
+    config = transformers.AutoConfig.from_pretrained(classifier)
+    transformers.BertForTokenClassification(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"BertForTokenClassification.*ForCausalLM"):
         load_model(str(tmp_path))
 
 

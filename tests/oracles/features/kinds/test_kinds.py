@@ -7,8 +7,8 @@ import pytest
 import torch
 import transformers
 
-from oracles import ModelError, Oracle
-from oracles.features import LoadedModel
+from oracles import InputError, ModelError, Oracle
+from oracles.features import LoadedModel, text_oracle
 from oracles.features.embedding import EmbeddingOracle
 from oracles.features.encoder_decoder import EncoderDecoderOracle
 from oracles.features.kinds import task_of
@@ -18,6 +18,7 @@ from oracles.features.question_answering import QuestionAnsweringOracle
 
 CONTEXT = "Maria works in Oslo. Tom lives in Lima. Oslo is far. It rains."
 QUESTION = "Where does Maria work?"
+MASKS = np.array([[1, 1, 1, 1], [0, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 0]], bool)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,92 @@ def check(oracle: Oracle, expected: list[float], masks: np.ndarray) -> None:
         assert alone == pytest.approx(expected[i], abs=1e-4)
 
 
-MASKS = np.array([[1, 1, 1, 1], [0, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 0]], bool)
+@pytest.mark.parametrize(
+    ("architecture", "settings", "outputs"),
+    [
+        (
+            "BertForQuestionAnswering",
+            {"question": QUESTION, "target": "Oslo"},
+            ("log-odds of 'Oslo'",),
+        ),
+        (
+            "BertForMaskedLM",
+            {"suffix": "It was [MASK].", "target": "it"},
+            ("log-odds of 'it'",),
+        ),
+        (
+            "BertForMaskedLM",
+            {"suffix": "It was [MASK].", "target": "it", "against": "the"},
+            (
+                "log-odds of 'it' among the choices",
+                "log-odds of 'the' among the choices",
+            ),
+        ),
+        (
+            "T5ForConditionalGeneration",
+            {"target": "Oslo", "against": "Lima"},
+            ("log-odds of 'Oslo' against 'Lima'",),
+        ),
+        (
+            "T5ForConditionalGeneration",
+            {"target": "Oslo", "value": "token-f1"},
+            ("token-f1 of the answer with 'Oslo'",),
+        ),
+        ("BertModel", {"question": "Oslo?"}, ("cosine to 'Oslo?'",)),
+    ],
+)
+def test_a_text_is_asked_as_the_kind_of_model_wants(
+    make: Any, architecture: str, settings: dict[str, Any], outputs: tuple[str, ...]
+) -> None:
+    folder = make(architecture).name
+    oracle = text_oracle(CONTEXT, folder, **settings)
+    assert oracle.outputs == outputs
+    assert len(oracle.players) == 4
+    assert np.isfinite(oracle.evaluate(MASKS)).all()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings", "message"),
+    [
+        ("BertForQuestionAnswering", {"against": "Lima"}, "against goes with"),
+        ("BertForQuestionAnswering", {}, "question is empty"),
+        ("BertModel", {"target": "Oslo"}, "target goes with"),
+        (
+            "T5ForConditionalGeneration",
+            {"is_chat": True},
+            "is_chat goes with models of kind causal-lm, and",
+        ),
+        (
+            "LlamaForCausalLM",
+            {"question": QUESTION},
+            "question goes with models of kind question-answering, embedding",
+        ),
+        ("BertForMaskedLM", {"suffix": "[MASK]", "against": "it"}, "needs a target"),
+        (
+            "T5ForConditionalGeneration",
+            {"value": "rouge-l", "target": "Oslo", "against": "Lima"},
+            "Leave against out",
+        ),
+    ],
+)
+def test_what_means_nothing_for_a_kind_is_refused(
+    make: Any, architecture: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        text_oracle(CONTEXT, make(architecture).name, **settings)
+
+
+def test_a_context_is_cut_with_room_for_its_question(make: Any) -> None:
+    loaded = make("RobertaForQuestionAnswering")
+    settings = {"question": QUESTION, "target": "Oslo"}
+    with pytest.raises(InputError, match="never cut silently"):
+        text_oracle(" ".join([CONTEXT] * 9), loaded.name, **settings)
+    oracle = text_oracle(
+        " ".join([CONTEXT] * 9), loaded.name, **settings, is_truncating=True
+    )
+    kept, total = oracle.description["truncated"]
+    assert 4 < kept < total == 36
+    assert np.isfinite(oracle.evaluate(np.ones((1, kept), bool))).all()
 
 
 def test_hidden_context_cannot_answer(make: Any) -> None:
