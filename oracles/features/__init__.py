@@ -4,7 +4,7 @@ Nothing here imports torch before a model is loaded.
 """
 
 from oracles.features.causal import CausalOracle
-from oracles.features.chat import ChatPrompt, chat_prompt
+from oracles.features.chat import chat_prompt
 from oracles.features.choosing import Asked, oracle_for
 from oracles.features.classifier import ClassifierOracle
 from oracles.features.documents import passages_prompt, refine
@@ -19,6 +19,7 @@ from oracles.features.question_answering import QuestionAnsweringOracle
 from oracles.features.segments import Segment, split
 from oracles.features.text import text_oracle
 from oracles.features.truncation import truncate
+from oracles.features.turns import ChatPrompt
 
 __all__ = [
     "Asked",

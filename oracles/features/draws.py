@@ -16,6 +16,7 @@ import numpy as np
 from oracles.base import Masks, Oracle, PaidOracle, Values, fingerprint_of
 from oracles.errors import InputError
 from oracles.features.prompts import Prompt
+from oracles.features.turns import ChatPrompt
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,19 @@ class DrawnPrompt:
 
     def write_all(self, masks: Masks) -> list[str]:
         """The prompt of the draw that each row names."""
+        return self._written(masks, [prompt.write_all for prompt in self.prompts])
+
+    def _written(
+        self, masks: Masks, writers: Sequence[Callable[[Masks], list[Any]]]
+    ) -> list[Any]:
+        """What the writer of the draw that each row names writes."""
         count = len(self.prompts[0].players)
         masks = np.asarray(masks)
         numbers = masks[:, count:] @ (1 << np.arange(self.num_digits))
-        written = [""] * len(masks)
+        written: list[Any] = [None] * len(masks)
         for number in np.unique(numbers).tolist():
             rows = np.flatnonzero(numbers == number)
-            prompt = self.prompts[number % len(self.prompts)]
-            texts = prompt.write_all(masks[rows, :count])
+            texts = writers[number % len(writers)](masks[rows, :count])
             for row, text in zip(rows.tolist(), texts, strict=True):
                 written[row] = text
         return written
@@ -77,6 +83,28 @@ class DrawnPrompt:
         digits = (draws >> np.arange(self.num_digits) & 1).astype(bool)
         each = np.repeat(masks, len(draws), axis=0)
         return np.hstack([each, np.tile(digits, (len(masks), 1))])
+
+
+@dataclass(frozen=True)
+class DrawnChat(DrawnPrompt):
+    """Several conversations of the same players as one.
+
+    Oracles tell a conversation by `write_messages`, which other prompts must not have;
+    so it is a class of its own.
+    """
+
+    prompts: tuple[ChatPrompt, ...]
+
+    def write_messages(self, masks: Masks) -> list[list[dict[str, Any]]]:
+        """The messages of the draw that each row names."""
+        return self._written(masks, [prompt.write_messages for prompt in self.prompts])
+
+
+def _drawn(prompts: Sequence[Prompt]) -> DrawnPrompt:
+    chats = tuple(prompt for prompt in prompts if isinstance(prompt, ChatPrompt))
+    return (
+        DrawnChat(chats) if len(chats) == len(prompts) else DrawnPrompt(tuple(prompts))
+    )
 
 
 class AveragedOracle:
@@ -104,7 +132,7 @@ class AveragedOracle:
                 f"prompts has {len(prompts)} prompts, which must be two or more of the "
                 "same players. Give one text with several seeds."
             )
-        self._prompt = DrawnPrompt(tuple(prompts))
+        self._prompt = _drawn(prompts)
         self._oracle = make(self._prompt)
         self.players = prompts[0].players
         self.outputs = tuple(self._oracle.outputs)

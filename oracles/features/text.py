@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from oracles.base import Oracle
 from oracles.errors import InputError
 from oracles.features.causal import ANSWER_TOKENS
-from oracles.features.chat import ChatPrompt, chat_prompt
+from oracles.features.chat import chat_prompt
 from oracles.features.choosing import Asked, check_taken, oracle_for
 from oracles.features.loading import LoadedModel, load_model
 from oracles.features.prompts import TextPrompt, text_prompt
 from oracles.features.truncation import num_tokens, truncate
+from oracles.features.turns import ChatPrompt
 
 
 def text_oracle(

@@ -5,7 +5,7 @@ The templates do what those of the models named do: ChatML (Qwen), Llama 2 and 3
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 import spex
 from oracles import InputError
 from oracles.features import CausalOracle, LoadedModel, load_model, text_oracle
-from oracles.features.chat import ChatPrompt, chat_prompt
+from oracles.features.chat import chat_prompt
 from oracles.features.documents import passages_prompt
+from oracles.features.draws import AveragedOracle
 from oracles.features.prompts import text_prompt
+from oracles.features.turns import ChatPrompt
 from oracles.testing import OracleContract
 
 FACTS = load_model("facts")
@@ -186,9 +188,96 @@ def test_turns_are_left_out_or_left_without_words() -> None:
         assert found == [FIRST, {"role": "assistant", "content": words}, TALK[2]]
 
 
+SHOTS = [
+    {"role": role, "content": words}
+    for words_of in [("2 + 2?", "4"), ("3 + 3?", "6"), ("4 + 5?", " 9 "), ("1 + 1?",)]
+    for role, words in zip(("user", "assistant"), words_of, strict=False)
+]
+
+
+@pytest.mark.parametrize("template", list(TEMPLATES))
+def test_an_exchange_goes_with_its_answer_in_every_template(template: str) -> None:
+    prompt = chat_prompt(SHOTS, with_template(template), segments="exchange")
+    assert prompt.players == (
+        "2 + 2?\n\nassistant:\n4",
+        "3 + 3?\n\nassistant:\n6",
+        "4 + 5?\n\nassistant:\n 9",
+    )
+    text = prompt.description["text"]
+    assert prompt.players == tuple(text[a:b] for a, b in prompt.description["spans"])
+    assert prompt.write_messages(rows("101")) == [SHOTS[:2] + SHOTS[4:]]
+    assert prompt.write_messages(rows("000")) == [SHOTS[6:]]
+    intact = rendered(prompt, "111")
+    found = [intact[a:b] for a, b in prompt.places]
+    assert [words[:6] for words in found] == ["2 + 2?", "3 + 3?", "4 + 5?"]
+    assert [words[-1] for words in found] == ["4", "6", "9"]
+    some = chat_prompt(
+        SHOTS, with_template(template), segments="exchange", ablated=[1, 4]
+    )
+    assert some.write_messages(rows("01")) == [SHOTS[2:]]
+
+
+def test_messages_for_an_endpoint_need_no_tokenizer() -> None:
+    prompt = chat_prompt(TALK)
+    assert prompt.write_messages(rows("0100")) == [
+        [
+            {"role": "user", "content": " Tom is in Lima."},
+            TALK[1],
+            {"role": "user", "content": ""},
+        ]
+    ]
+    assert prompt.description["rendered"] is None
+    with pytest.raises(InputError, match="without a tokenizer"):
+        prompt.write_all(rows("1111"))
+    with pytest.raises(InputError, match="fast tokenizer"):
+        chat_prompt(TALK, segments="token")
+
+
+def test_turns_are_hidden_from_attention_where_they_stand() -> None:
+    tokenizer = with_template("gemma")  # which takes no other way
+    loaded = LoadedModel(FACTS.model, tokenizer, "facts", FACTS.task)
+    hidden = chat_prompt(TALK, tokenizer, segments="turn", removal="attention")
+    oracle = CausalOracle(hidden, loaded, continuation="Oslo")
+    values = oracle.evaluate(rows("11", "10", "01"))[:, 0]
+    plain = chat_prompt(TALK, tokenizer, segments="turn", removal="replace:")
+    intact = CausalOracle(plain, loaded, continuation="Oslo").evaluate(rows("11"))
+    assert values[0] == pytest.approx(intact[0, 0], abs=1e-4)
+    assert len(set(values.round(4))) == 3
+    with pytest.raises(InputError, match="hides tokens"):
+        hidden.write_messages(rows("01"))
+
+
+def test_a_chat_has_draws_and_messages_for_each() -> None:
+    def draw(seed: int) -> ChatPrompt:
+        others = ["Ann bakes. Cats sleep. Dogs bark."]
+        return chat_prompt(TALK, removal="resample", reference=others, seed=seed)
+
+    seen = []
+
+    class Endpoint:
+        outputs = ("length",)
+        fingerprint = "endpoint"
+        description: ClassVar = {"kind": "example"}
+
+        def __init__(self, prompt: Any) -> None:
+            self.players, self.prompt = prompt.players, prompt
+
+        def evaluate(self, masks: np.ndarray) -> np.ndarray:
+            seen.extend(self.prompt.write_messages(masks))
+            return np.array([[float(len(str(talk)))] for talk in seen[-len(masks) :]])
+
+    oracle = AveragedOracle(Endpoint, [draw(seed) for seed in range(3)])
+    mask = rows("0110")
+    [[value]] = oracle.evaluate(mask)
+    assert seen == [draw(seed).write_messages(mask)[0] for seed in range(3)]
+    assert value == pytest.approx(np.mean([len(str(talk)) for talk in seen]))
+
+
 @pytest.mark.parametrize("template", ["gemma", "llama-2"])
 def test_a_template_that_refuses_what_is_left_is_refused_at_once(template: str) -> None:
-    with pytest.raises(InputError, match=r"refuses the turns.*alternate.*replace:"):
+    with pytest.raises(
+        InputError, match=r"refuses the turns.*alternate.*exchange.*replace:"
+    ):
         chat_prompt(TALK, with_template(template), segments="turn")
 
 
@@ -240,7 +329,7 @@ def test_a_template_that_rewrites_a_content_has_no_places() -> None:
     tokenizer.chat_template = CHATML.replace("m['content']", "m['content'] | upper")
     prompt = chat_prompt([FIRST], tokenizer)
     assert "MARIA" in rendered(prompt, "111")
-    with pytest.raises(InputError, match=r"changes the user's message"):
+    with pytest.raises(InputError, match="changes the contents of messages"):
         _ = prompt.places
 
 
