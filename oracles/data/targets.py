@@ -1,0 +1,167 @@
+"""Test points, and what is measured at them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from oracles.data.arrays import digest_of
+from oracles.data.classes import Classes
+from oracles.data.table import check_distinct
+from oracles.errors import InputError
+
+POINTWISE = ("margin", "loss")
+OUTPUTS = (*POINTWISE, "accuracy")
+
+
+class Targets:
+    """Test points and what is measured at them after every retraining.
+
+    What can be measured, by a classifier's probabilities p of the classes:
+
+    - "margin": log-odds of the right class, log p / (1 - p), at every test point. The
+      default: unlike p it is not squashed, and it is what TRAK (Park et al. 2023)
+      attributes. A ridge head, which has no probabilities, gives the right class's
+      score less the largest other one.
+    - "loss": -log p of the right class at every test point; of a ridge head the
+      squared error of its scores.
+    - "accuracy": the share of test points whose right class has the largest score, one
+      number; classes that tie share the point.
+
+    Args:
+        points: t test points, as the trainer reads them: features (t, d), or texts.
+        labels: their right classes; None if the trainer measures something of its own,
+            one number for each of the `ids`.
+        ids: names of the test points; by default their numbers, from 1.
+        outputs: some of the above; not looked at without labels.
+
+    Raises:
+        InputError: no test points, ids or labels of another number, an id that comes
+            twice, or an output that does not exist.
+
+    >>> targets = Targets([[0.0], [1.0]], ["a", "b"], outputs=("loss", "accuracy"))
+    >>> targets.names
+    ('loss of 1', 'loss of 2', 'accuracy')
+    """
+
+    def __init__(
+        self,
+        points: Any,
+        labels: Sequence[Any] | None,
+        *,
+        ids: Sequence[str] | None = None,
+        outputs: Sequence[str] = ("margin",),
+    ) -> None:
+        self.points = points
+        self.labels = None if labels is None else list(labels)
+        count = len(ids) if labels is None and ids is not None else len(points)
+        self.ids = tuple(str(i + 1) for i in range(count)) if ids is None else (*ids,)
+        self.outputs = () if labels is None else tuple(outputs)
+        self._check(count)
+
+    def _check(self, count: int) -> None:
+        if not count:
+            raise InputError("there are no test points. Give at least one.")
+        sizes = {"ids": len(self.ids), "labels": len(self.labels or self.ids)}
+        for name, size in sizes.items():
+            if size != count:
+                raise InputError(f"there are {size} {name} for {count} test points.")
+        check_distinct(self.ids, "ids of the test points")
+        wrong = [name for name in self.outputs if name not in OUTPUTS]
+        if wrong or (self.labels is not None and not self.outputs):
+            raise InputError(
+                f"outputs={list(self.outputs)} holds something unknown or nothing. "
+                f"Choose from {', '.join(OUTPUTS)}."
+            )
+        check_distinct(self.outputs, "outputs")
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the k values, in order; just the ids where one kind is measured."""
+        pointwise = [kind for kind in self.outputs if kind in POINTWISE]
+        if len(pointwise) <= 1 and "accuracy" not in self.outputs:
+            return self.ids
+        named: list[str] = []
+        for kind in self.outputs:
+            of_ids = [f"{kind} of {name}" for name in self.ids]
+            named += of_ids if kind in POINTWISE else [kind]
+        return tuple(named)
+
+    @cached_property
+    def description(self) -> Mapping[str, Any]:
+        """JSON-ready: ids, what is measured, and a digest of points and labels."""
+        labels = None if self.labels is None else [str(label) for label in self.labels]
+        return {
+            "test_ids": list(self.ids),
+            "measured": list(self.outputs),
+            "test_labels": labels,
+            "test_digest": digest_of(self.points),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """Turns scores of the classes into the values that `targets` ask for."""
+
+    classes: Classes
+    targets: Targets
+
+    @cached_property
+    def right(self) -> NDArray[np.int64]:
+        """Each test point's class, (t,).
+
+        Raises:
+            InputError: the targets have no labels, or one unseen in training.
+        """
+        if self.targets.labels is None:
+            raise InputError(
+                "the test points have no labels, so a classifier has no right class to "
+                "be measured by. Pass Targets(points, labels)."
+            )
+        return self.classes.codes_of(self.targets.labels)
+
+    def of_log_probs(self, log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values (m, k) of log-probabilities (m, t, C)."""
+        right, others = self._split(log_probs)
+        found = {
+            "margin": right - logsumexp(others, axis=2),
+            "loss": -right,
+            "accuracy": _accuracy(right, others),
+        }
+        return np.hstack([found[kind] for kind in self.targets.outputs])
+
+    def of_scores(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values (m, k) of scores (m, t, C) that are no log-probabilities."""
+        right, others = self._split(scores)
+        found = {
+            "margin": right - others.max(axis=2),
+            "loss": (right - 1) ** 2 + (others**2).sum(axis=2),
+            "accuracy": _accuracy(right, others),
+        }
+        return np.hstack([found[kind] for kind in self.targets.outputs])
+
+    def _split(
+        self, scores: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The right class's score (m, t), and the others' (m, t, C - 1)."""
+        count, num_points, num_classes = scores.shape
+        points = np.arange(num_points)
+        others = np.ones((num_points, num_classes), dtype=bool)
+        others[points, self.right] = False
+        rest = scores[:, others].reshape(count, num_points, num_classes - 1)
+        return scores[:, points, self.right], rest
+
+
+def _accuracy(
+    right: NDArray[np.float64], others: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Share of points (m, 1) that are right; of those that tie, a part."""
+    best = others.max(axis=2)
+    ties = (others == right[..., None]).sum(axis=2)
+    share = (right >= best) / (1 + ties)
+    # a diverged model must not pass for a wrong one
+    return np.where(np.isnan(right + best), np.nan, share).mean(axis=1, keepdims=True)

@@ -1,0 +1,1 @@
+"""Trainers: heads on frozen features, small networks, scikit-learn, transformers."""
