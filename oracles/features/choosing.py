@@ -22,8 +22,8 @@ class Asked:
     """What is asked about a prompt, whatever the kind of model.
 
     Attributes:
-        question: what a reader is asked of the text, or what a retriever compares it
-            to.
+        question: what a reader is asked of the text, what a retriever compares it to,
+            or the first text where a classifier judges pairs (rerankers).
         target: a class, or "all"; the continuation, answer or word; by default what the
             model itself says.
         against: an answer or word that the target is compared with.
@@ -37,7 +37,7 @@ class Asked:
 
 
 TAKEN: Mapping[str, tuple[str, ...]] = {
-    "text-classifier": ("target",),
+    "text-classifier": ("question", "target"),
     "causal-lm": ("prefix", "suffix", "is_chat", "target", "against"),
     "question-answering": ("prefix", "suffix", "question", "target"),
     "masked-lm": ("prefix", "suffix", "target", "against"),
@@ -84,7 +84,9 @@ def oracle_for(prompt: Prompt, loaded: LoadedModel, asked: Asked) -> Oracle:
 
 
 def _of_classifier(prompt: Prompt, loaded: LoadedModel, asked: Asked) -> Oracle:
-    return ClassifierOracle(prompt, loaded, target=asked.target, value=asked.value)
+    return ClassifierOracle(
+        prompt, loaded, first=asked.question, target=asked.target, value=asked.value
+    )
 
 
 def _of_writer(prompt: Prompt, loaded: LoadedModel, asked: Asked) -> Oracle:

@@ -14,9 +14,9 @@ from oracles.features.encoding import (
     checked_choice,
     encode_all,
     fingerprint,
-    split_marks,
 )
 from oracles.features.loading import LoadedModel
+from oracles.features.pairs import encode_pairs, model_inputs
 from oracles.features.prompts import Prompt
 
 CLASSIFIER_VALUES = ("log-odds", "logit", "margin", "probability")
@@ -34,6 +34,9 @@ class ClassifierOracle:
         prompt: what is classified; see `prompts.text_prompt`. With removal "attention"
             tokens of removed segments are hidden, and the others keep their positions.
         loaded: a sequence classifier.
+        first, second: the other text of a pair, never ablated, where the model judges
+            pairs: what comes before the prompt (a reranker's query, a premise), or
+            after it (a hypothesis about it). One of the two, or neither.
         target: class to explain, by name or index; the predicted one by default;
             "all" for one output per class.
         value: "log-odds", log p / (1 - p), the default: effects add up on this scale,
@@ -42,8 +45,8 @@ class ClassifierOracle:
         batch_size: texts in one forward pass; see `batching.score_in_batches`.
 
     Raises:
-        InputError: a target or value that cannot be used, or a text longer than the
-            model's context.
+        InputError: a target or value that cannot be used, two other texts, or a text
+            longer than the model's context.
     """
 
     def __init__(
@@ -51,11 +54,14 @@ class ClassifierOracle:
         prompt: Prompt,
         loaded: LoadedModel,
         *,
+        first: str = "",
+        second: str = "",
         target: str | None = None,
         value: str | None = None,
         batch_size: int | None = None,
     ) -> None:
         self._prompt, self._loaded, self._batch_size = prompt, loaded, batch_size
+        self._first, self._second = _checked_pair(first, second)
         self._labels = _labels(loaded.model.config)
         problem = getattr(loaded.model.config, "problem_type", None)
         self._is_multi_label = problem == "multi_label_classification"
@@ -73,6 +79,8 @@ class ClassifierOracle:
             "model": loaded.name,
             "dtype": str(loaded.model.dtype),
             **prompt.description,
+            **({"first": first} if first else {}),
+            **({"second": second} if second else {}),
             "value": self._value,
             "targets": names,
             "prediction": self._labels[predicted],
@@ -111,15 +119,25 @@ class ClassifierOracle:
         model = self._loaded.model
 
         def score(marked: Any, mask: Any) -> Any:
-            ids, seen, _ = split_marks(marked, mask)
-            return model(input_ids=ids, attention_mask=seen).logits.float()
+            inputs, _ = model_inputs(self._loaded, marked, mask)
+            return model(**inputs).logits.float()
 
         # decoders with a class head read the last token that is not the one the
         # configuration calls padding; where it names none they take no batches
         pad = getattr(model.config, "pad_token_id", None)
         batch_size = 1 if pad is None else self._batch_size
-        tokens = encode_all(self._loaded, self._prompt, masks)
-        return score_in_batches(tokens, score, batch_size, pad or 0, model.device)
+        return score_in_batches(
+            self._tokens(masks), score, batch_size, pad or 0, model.device
+        )
+
+    def _tokens(self, masks: Masks) -> list[list[int]]:
+        other = self._first or self._second
+        if not other:
+            return encode_all(self._loaded, self._prompt, masks)
+        pairs = encode_pairs(
+            self._loaded, other, self._prompt, masks, pinned_first=bool(self._first)
+        )
+        return [pair.marked([0] * len(pair.ids)) for pair in pairs]
 
     def _find_targets(self, target: str | None, intact: np.ndarray) -> list[int]:
         if target is None:
@@ -135,6 +153,15 @@ class ClassifierOracle:
             f"target={target!r} is not a class of this model. Its classes are "
             f"{', '.join(self._labels)}; or use their numbers from 0, or all."
         )
+
+
+def _checked_pair(first: str, second: str) -> tuple[str, str]:
+    if first and second:
+        raise InputError(
+            "first and second are both given, and the prompt is one text of the pair "
+            "itself. Leave out the one that the prompt stands for."
+        )
+    return first, second
 
 
 def _labels(config: Any) -> list[str]:

@@ -42,8 +42,8 @@ def text_oracle(
         is_chat: send all of it as the user's message, in the model's chat template.
         is_truncating: if the prompt is longer than the model's context, leave out its
             last segments; by default it is refused.
-        question: what an extractive question-answering model is asked, or what a
-            retriever compares the text to.
+        question: what an extractive question-answering model is asked, what a retriever
+            compares the text to, or a reranker judges it for.
         target: a class, or "all"; the continuation, answer or word at the mask. By
             default what the model itself says.
         against: an alternative continuation or word.

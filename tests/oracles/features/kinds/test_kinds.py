@@ -147,7 +147,7 @@ def test_a_text_is_asked_as_the_kind_of_model_wants(
         (
             "LlamaForCausalLM",
             {"question": QUESTION},
-            "question goes with models of kind question-answering, embedding",
+            "question goes with models of kind text-classifier, q",
         ),
         ("BertForMaskedLM", {"suffix": "[MASK]", "against": "it"}, "needs a target"),
         (
