@@ -12,6 +12,7 @@ from oracles.errors import InputError
 from oracles.features.batching import score_in_batches
 from oracles.features.encoding import (
     checked_choice,
+    either,
     encode,
     encode_all,
     fingerprint,
@@ -74,7 +75,7 @@ class EmbeddingOracle:
             **prompt.description,
             "value": self._value,
             "references": list(references),
-            "act": f"find the text close {' and '.join(named)}",
+            "act": f"find the text like {either(references) or 'the intact one'}",
         }
 
     @cached_property

@@ -11,6 +11,7 @@ from oracles.errors import InputError
 from oracles.features.batching import score_in_batches
 from oracles.features.encoding import (
     check_length,
+    either,
     encode_all,
     fingerprint,
     split_marks,
@@ -94,7 +95,7 @@ class EncoderDecoderOracle:
             "per_token": per_token,
             "value": self._value,
             **told,
-            "act": f"answer {' or '.join(map(repr, choices or given[:1]))}",
+            "act": f"answer {either(choices or given[:1])}",
         }
 
     @cached_property

@@ -136,6 +136,15 @@ def fingerprint(
     return fingerprint_of({**settings, "weights": loaded.digest, **more})
 
 
+def either(texts: Sequence[str]) -> str:
+    """Texts in quotation marks, for a sentence.
+
+    >>> either(["Oslo", "Lima"])
+    '“Oslo” or “Lima”'
+    """
+    return " or ".join(f"“{text}”" for text in texts)
+
+
 def checked_choice(value: str | None, choices: Sequence[str], name: str) -> str:
     """The value, or the first choice if it is None.
 

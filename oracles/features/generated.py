@@ -13,6 +13,7 @@ from oracles.features.embedding import embed
 from oracles.features.encoding import (
     check_length,
     checked_choice,
+    either,
     encode_all,
     fingerprint,
     intact_and_empty,
@@ -95,7 +96,7 @@ class GeneratedOracle:
             "max_new_tokens": max_new_tokens,
             "stop": stop,
             **({} if own is None else {"prediction": own}),
-            "act": f"answer {self.answer!r}",
+            "act": f"answer {either([self.answer])}",
         }
 
     @cached_property

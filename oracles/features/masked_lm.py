@@ -18,6 +18,7 @@ from oracles.errors import InputError
 from oracles.features.batching import score_in_batches
 from oracles.features.encoding import (
     checked_choice,
+    either,
     encode_all,
     fingerprint,
     intact_and_empty,
@@ -95,7 +96,7 @@ class MaskedLMOracle:
             "value": self._value,
             "prediction": top,
             "prediction_probability": confidence,
-            "act": f"fill in {' or '.join(map(repr, named))}",
+            "act": f"fill in {either(named)}",
         }
 
     @cached_property

@@ -20,7 +20,7 @@ import numpy as np
 from oracles.base import Masks, Values
 from oracles.errors import InputError
 from oracles.features.batching import score_in_batches
-from oracles.features.encoding import checked_choice, fingerprint
+from oracles.features.encoding import checked_choice, either, fingerprint
 from oracles.features.loading import LoadedModel
 from oracles.features.pairs import Pair, encode_pairs, model_inputs
 from oracles.features.prompts import Prompt
@@ -94,7 +94,7 @@ class QuestionAnsweringOracle:
             "floor_nats": FLOOR_NATS,
             "prediction": answer or "no answer",
             "prediction_probability": confidence,
-            "act": f"answer {' or '.join(named)}",
+            "act": f"answer {either([text or 'nothing' for text in self._answers])}",
         }
 
     @cached_property

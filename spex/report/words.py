@@ -20,6 +20,9 @@ def question(explanation: Explanation) -> str:
         return (
             f"Which {kind}s, together, made {subject.get('model')} continue “{says}”?"
         )
+    if "act" in subject:
+        model = subject.get("model")
+        return f"Which {kind}s, together, made {model} {subject['act']}?"
     return "Which players, together, made the function say what it says?"
 
 
