@@ -94,6 +94,7 @@ class _FirstToken:
     top: int
     _bounds: list[bool] = field(default_factory=list)
 
+    noise = None
     num_requests = 1
     num_answer_tokens = 1
 
@@ -119,7 +120,7 @@ class _FirstToken:
         }
 
     @property
-    def account(self) -> Mapping[str, float]:
+    def account(self) -> dict[str, float]:
         asked = list(self._bounds)
         return {"bounds": sum(asked) / len(asked)} if asked else {}
 

@@ -1,7 +1,7 @@
 """Log-probabilities of a continuation, from servers that echo the prompt's."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from oracles.base import Masks
 from oracles.errors import InputError
 from oracles.features.continuations import with_border
 from oracles.features.prompts import Prompt
+from oracles.features.targets import among, check_together, checked_value, scaled
 from oracles.remote.client import Client
 from oracles.remote.endpoint import Endpoint
 from oracles.remote.oracle import RemoteOracle
@@ -17,9 +18,7 @@ from oracles.remote.session import RemoteError, Session
 from oracles.remote.wire import UNABLE, Tail, check_aligned, echoed_tail, text_of
 
 PATH = "/completions"
-COMPLETION_VALUES = ("log-probability", "per-token", "log-odds")
 ANSWER_TOKENS = 16  # longest answer taken from the model itself
-CERTAIN_NATS = 1e-12  # log-odds of what is nearer to certain are not told apart
 NEXT_MODE = (
     "If it cannot echo log-probabilities, use chat_oracle, which needs those of the "
     "answer only."
@@ -32,6 +31,8 @@ def completions_oracle(
     *,
     continuation: str | None = None,
     alternative: str | None = None,
+    choices: Sequence[str] = (),
+    per_token: bool = False,
     value: str | None = None,
 ) -> RemoteOracle:
     """How likely a continuation is, from a server that echoes log-probabilities.
@@ -53,69 +54,93 @@ def completions_oracle(
             go on from a ledger another day, when a remote model may say otherwise.
         alternative: if given, the value is the log-odds between the two, log
             p(continuation) - log p(alternative), from two requests an ablation.
-        value: "log-probability" in nats, summed over tokens, the default; "per-token",
-            an output for each token; or "log-odds", log p / (1 - p). With an
-            alternative only "log-odds".
+        choices: if given, in place of a continuation: one output and one request for
+            each of two or more answers, whose probabilities are made to sum to one.
+        per_token: one output for each token of the continuation given those before it,
+            in place of one for the whole, from the same single request.
+        value: as of `CausalOracle`: "log-probability" in nats, the default; "log-odds",
+            the default and only one with an alternative, and the default of choices;
+            "probability"; or "margin" of choices.
 
     Raises:
-        InputError: a continuation or value that cannot be used, or a prompt of which
-            nothing may be left.
+        InputError: a continuation, choices or value that cannot be used, or a prompt of
+            which nothing may be left.
         RemoteError: the server does not answer, or not with what this needs.
     """
-    value = _checked_value(value, alternative)
+    check_together(continuation, alternative, choices, per_token)
+    value = checked_value(value, alternative, choices)
     intact = _checked_intact(prompt)
-    client, context = Client(endpoint), intact.rstrip()
-    given = [words for words in (continuation, alternative) if words is not None]
-    scored = tuple(with_border(intact, words) for words in given)
-    _probe(client, context)
-    if continuation is None:
-        scored = (_own_answer(client, context), *scored)
+    client, context = Client(endpoint), _context(prompt, intact)
+    border = "" if prompt.has_special_tokens else intact
+    given = [w for w in (continuation, alternative, *choices) if w is not None]
+    scored = [with_border(border, words) for words in given]
+    _probe(client, prompt, context)
+    if continuation is None and not choices:
+        scored.insert(0, _own_answer(client, prompt, context))
     request = _request(context + scored[0], prompt)
     tail = echoed_tail(client.ask(PATH, request), context + scored[0], len(context))
-    return RemoteOracle(_Continuation(prompt, scored, value, tail.ends), client)
+    ends = tuple(np.unique(tail.ends).tolist()) if per_token else ()
+    question = _Continuation(prompt, tuple(scored), value, bool(choices), ends)
+    return RemoteOracle(question, client)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _Continuation:
     """The question how likely a continuation is.
 
     Attributes:
         prompt: what is ablated.
-        scored: the continuation, perhaps its alternative, white space in front.
-        value: one of COMPLETION_VALUES.
-        ends: where the continuation's tokens end after the intact prompt.
+        scored: the continuation, perhaps an alternative, or the choices; white space in
+            front included.
+        value: see `completions_oracle`.
+        has_choices: whether they are choices.
+        ends: where the continuation's tokens end if each is an output.
     """
 
     prompt: Prompt
     scored: tuple[str, ...]
     value: str
-    ends: np.ndarray
-    account: Mapping[str, float] = field(default_factory=dict)
+    has_choices: bool = False
+    ends: tuple[int, ...] = ()
+
+    noise = None
 
     @property
     def players(self) -> tuple[str, ...]:
         return self.prompt.players
 
     @property
+    def account(self) -> dict[str, float]:
+        return {}
+
+    @property
     def outputs(self) -> tuple[str, ...]:
-        shown = [words.strip() for words in self.scored]
-        if self.value == "per-token":
-            ends = np.unique(self.ends).tolist()
-            pieces = zip([0, *ends], ends, strict=False)
-            return tuple(repr(self.scored[0][start:end]) for start, end in pieces)
-        against = f" against {shown[1]!r}" if len(shown) == 2 else ""
-        return (f"{self.value} of {shown[0]!r}{against}",)
+        named = [words.strip() for words in self.scored]
+        if self.has_choices:
+            return tuple(f"{self.value} of {w!r} among the choices" for w in named)
+        if self.ends:
+            borders = zip((0, *self.ends), self.ends, strict=False)
+            pieces = [self.scored[0][start:end] for start, end in borders]
+            return tuple(
+                f"{self.value} of {piece!r}, token {i} of {len(pieces)}"
+                for i, piece in enumerate(pieces, start=1)
+            )
+        against = f" against {named[1]!r}" if len(named) == 2 else ""
+        return (f"{self.value} of {named[0]!r}{against}",)
 
     @property
     def description(self) -> Mapping[str, Any]:
+        named = [words.strip() for words in self.scored]
+        is_compared = len(named) == 2 and not self.has_choices
         return {
             "kind": "remote-completions",
             **self.prompt.description,
             "value": self.value,
-            "continuation": self.scored[0].strip(),
-            "alternative": self.scored[1].strip() if len(self.scored) == 2 else None,
+            "continuation": None if self.has_choices else named[0],
+            "alternative": named[1] if is_compared else None,
+            "choices": named if self.has_choices else [],
             "scored": list(self.scored),
-            "outputs": list(self.outputs),
+            "token_ends": list(self.ends),
         }
 
     @property
@@ -127,24 +152,25 @@ class _Continuation:
         return len(self.scored)  # one each, as some servers read 0 as without end
 
     def write_all(self, masks: Masks) -> list[str]:
-        return [written.rstrip() for written in self.prompt.write_all(masks)]
+        written = self.prompt.write_all(masks)
+        return [_context(self.prompt, text) for text in written]
 
     def value_of(self, session: Session, written: str) -> np.ndarray:
         tails = [
             self._tail(session, written, words, goes_on=position > 0)
             for position, words in enumerate(self.scored)
         ]
-        if self.value == "per-token":
-            ends = np.unique(self.ends)
-            places = np.searchsorted(ends, tails[0].ends)
-            return np.bincount(places, tails[0].log_probabilities, len(ends))
-        totals = [tail.log_probabilities.sum() for tail in tails]
-        if len(totals) == 2:
-            return np.array([totals[0] - totals[1]])
-        if self.value == "log-odds":
-            total = min(totals[0], -CERTAIN_NATS)
-            return np.array([total - np.log(-np.expm1(total))])
-        return np.array(totals)
+        if self.ends:
+            places = np.searchsorted(self.ends, tails[0].ends)
+            logs = np.zeros(len(self.ends))
+            np.add.at(logs, places, tails[0].log_probabilities)
+            return scaled(logs, self.value)
+        whole = np.array([[tail.log_probabilities.sum() for tail in tails]])
+        if self.has_choices:
+            return among(whole, self.value)[0]
+        if len(self.scored) == 2:
+            return whole[0, :1] - whole[0, 1:]
+        return scaled(whole, self.value)[0]
 
     def _tail(
         self, session: Session, written: str, words: str, *, goes_on: bool
@@ -152,6 +178,11 @@ class _Continuation:
         request = _request(written + words, self.prompt)
         answer = session.ask(PATH, request, goes_on=goes_on)
         return echoed_tail(answer, written + words, len(written))
+
+
+def _context(prompt: Prompt, written: str) -> str:
+    """What is written up to where the continuation begins."""
+    return written if prompt.has_special_tokens else written.rstrip()
 
 
 def _request(text: str, prompt: Prompt) -> dict[str, Any]:
@@ -166,11 +197,10 @@ def _request(text: str, prompt: Prompt) -> dict[str, Any]:
     }
 
 
-def _probe(client: Client, context: str) -> None:
+def _probe(client: Client, prompt: Prompt, context: str) -> None:
     """Refuse a server that does not echo log-probabilities, or puts them elsewhere."""
-    request = {"prompt": context, "echo": True, "logprobs": 1, "max_tokens": 1}
     try:
-        answer = client.ask(PATH, {**request, "temperature": 0})
+        answer = client.ask(PATH, _request(context, prompt))
         echoed_tail(answer, context, len(context) - 1)
         check_aligned(answer, context)
     except RemoteError as error:
@@ -179,9 +209,10 @@ def _probe(client: Client, context: str) -> None:
         raise RemoteError(f"{error} {NEXT_MODE}", error.status) from None
 
 
-def _own_answer(client: Client, context: str) -> str:
+def _own_answer(client: Client, prompt: Prompt, context: str) -> str:
     """What the model itself says, the first line that is not empty."""
-    request = {"prompt": context, "max_tokens": ANSWER_TOKENS, "temperature": 0}
+    request = {"max_tokens": ANSWER_TOKENS, "echo": None, "logprobs": None}
+    request = {**_request(context, prompt), **request}
     said = text_of(client.ask(PATH, request))
     answer = said[: len(said) - len(said.lstrip())] + said.strip().split("\n")[0]
     if not answer.strip():
@@ -190,22 +221,6 @@ def _own_answer(client: Client, context: str) -> str:
             "continuation whose probability should be explained."
         )
     return answer
-
-
-def _checked_value(value: str | None, alternative: str | None) -> str:
-    if value is None:
-        return "log-probability" if alternative is None else "log-odds"
-    if value not in COMPLETION_VALUES:
-        raise InputError(
-            f"value={value!r} is not known for a continuation. Choose from "
-            f"{', '.join(COMPLETION_VALUES)}."
-        )
-    if alternative is not None and value != "log-odds":
-        raise InputError(
-            f"value={value!r} does not go with an alternative, which is compared by "
-            'log-odds. Leave value out, or use "log-odds".'
-        )
-    return value
 
 
 def _checked_intact(prompt: Prompt) -> str:

@@ -41,8 +41,12 @@ class Question(Protocol):
         """Most tokens that the model writes for one ablation."""
 
     @property
-    def account(self) -> Mapping[str, float]:
+    def account(self) -> dict[str, float]:
         """What the answers so far were worth, by name."""
+
+    @property
+    def noise(self) -> np.ndarray | None:
+        """Standard errors (k,) of the values so far, if they are means over draws."""
 
     def write_all(self, masks: Masks) -> list[str]:
         """What is asked about under every mask (m, n)."""
@@ -131,7 +135,11 @@ class RemoteOracle:
     def account(self) -> dict[str, float]:
         """What was asked so far and what it was worth.
 
-        `requests`: sent, probes and retries included. What else there is depends on
-        what is asked; see the function that made the oracle.
+        `requests`: sent, probes and retries included. `bounds`, of `chat_oracle`.
         """
         return {"requests": self._client.turns.taken, **self._question.account}
+
+    @property
+    def noise(self) -> np.ndarray | None:
+        """Standard errors (k,) of values, of `sampled_oracle`; None if not known."""
+        return self._question.noise

@@ -9,6 +9,7 @@ import numpy as np
 from oracles.base import Masks
 from oracles.errors import InputError
 from oracles.features.prompts import Prompt
+from oracles.features.similarity import words_of
 from oracles.remote.client import Client
 from oracles.remote.endpoint import Endpoint
 from oracles.remote.messages import read_chat, write_chats
@@ -26,7 +27,7 @@ def sampled_oracle(
     endpoint: Endpoint,
     *,
     answer: str | None = None,
-    value: str = "similarity",
+    value: str = "rouge-l",
     draws: int = 1,
     temperature: float | None = None,
     max_answer_tokens: int = ANSWER_TOKENS,
@@ -46,16 +47,17 @@ def sampled_oracle(
             never generated again. By default what the model says to the intact prompt
             at temperature 0; name it to go on from a ledger another day, when a remote
             model may say otherwise.
-        value: "similarity" (ROUGE-L of the words, 0 to 1), "equals" or "contains": the
-            share of answers whose words are, or hold, the original's.
+        value: "rouge-l", the default, or "token-f1": likeness by words, 0 to 1, as of
+            `GeneratedOracle`; "equals" or "contains": the share of answers whose words
+            are, or hold, the original's.
         draws: answers for each ablation.
         temperature: by default 0 for one draw, which most servers then answer the same
             every time, and 1 for more.
         max_answer_tokens: where an answer is cut; make room for the original's length.
         seed: sent with each request, so that servers that know it repeat themselves.
 
-    `account`: with two draws or more `standard_error`, that of a value: the root of
-    its mean square over the ablations asked about.
+    `RemoteOracle.noise`, with two draws or more: the standard error of a value, the
+    root of its mean square over the ablations asked about.
 
     Raises:
         InputError: an answer, value or number that cannot be used.
@@ -135,11 +137,13 @@ class _Samples:
         return self.draws * int(self.settings["max_tokens"])
 
     @property
-    def account(self) -> Mapping[str, float]:
+    def account(self) -> dict[str, float]:
+        return {}
+
+    @property
+    def noise(self) -> np.ndarray | None:
         known = list(self._variances)
-        if not known:
-            return {}
-        return {"standard_error": float(np.sqrt(np.mean(known) / self.draws))}
+        return np.sqrt([np.mean(known) / self.draws]) if known else None
 
     def write_all(self, masks: Masks) -> list[str]:
         return write_chats(self.prompt, masks)
@@ -172,17 +176,20 @@ def _answers_at_once(client: Client, request: Mapping[str, Any], draws: int) -> 
 
 def _own_answer(client: Client, request: Mapping[str, Any]) -> str:
     answer = text_of(client.ask(PATH, request)).strip()
-    if not answer:
+    if not words_of(answer):
         raise InputError(
-            "the model answers nothing to the intact prompt. Give the answer that "
-            "others should be compared with."
+            f"the model's answer to the intact prompt is {answer!r}, without a word. "
+            "Give the answer that others should be compared with."
         )
     return answer
 
 
 def _check(answer: str | None, value: str, draws: int, max_answer_tokens: int) -> None:
-    if answer is not None and not answer.strip():
-        raise InputError("answer is empty. Give the words that answers are to match.")
+    if answer is not None and not words_of(answer):
+        raise InputError(
+            f"answer={answer!r} has no word that other answers could share. Give the "
+            "words that they are to be compared with."
+        )
     if value not in MEASURES:
         raise InputError(
             f"value={value!r} is not known for sampled answers. Choose from "

@@ -109,9 +109,10 @@ def test_retry_after_holds_every_request(server: Server) -> None:
     server.set(faults=[wait], delay=0.05)
     oracle.evaluate(MASKS[:20])
     times = np.sort([request["time"] for request in server.requests()])
-    assert np.diff(times).max() > 0.7
-    # the three beside it were under way; all others came after the wait
-    assert (times < times[0] + 0.7).sum() <= 4
+    gaps = np.diff(times)
+    assert gaps.max() > 0.5  # less what sending varies
+    # those before it were under way, or next when the wait was asked for
+    assert gaps.argmax() < 8
 
 
 def test_a_server_that_asks_for_an_hour_is_not_waited_for(server: Server) -> None:
@@ -135,11 +136,11 @@ def test_requests_under_way_are_bounded_and_the_bound_is_used(server: Server) ->
 
 
 def test_requests_a_minute_are_bounded_and_spaced(server: Server) -> None:
-    oracle = oracle_of(server, requests_per_minute=1200)
+    oracle = oracle_of(server, requests_per_minute=400)
     server.set()
-    oracle.evaluate(MASKS[:10])
+    oracle.evaluate(MASKS[:9])
     times = np.sort([request["time"] for request in server.requests()])
-    assert times[-1] - times[0] > 0.4  # nine gaps of 50 ms, less what sending varies
+    assert times[-1] - times[0] > 1.1  # eight gaps of 0.15 s, less what sending varies
 
 
 @pytest.mark.usefixtures("hasty")

@@ -10,11 +10,18 @@ import pytest
 import spex
 from oracles import InputError, Ledger, OracleError, StoppedRun, run
 from oracles.features.prompts import TextPrompt, text_prompt
-from oracles.remote import Endpoint, RemoteError, completions_oracle, sampled_oracle
+from oracles.remote import (
+    Endpoint,
+    RemoteError,
+    chat_oracle,
+    completions_oracle,
+    sampled_oracle,
+)
 
 from .conftest import KEY, Server
 
-ECHOING = {"error": {"message": f"Incorrect API key provided: {KEY}."}}
+BEGINNING = KEY[:10]
+ECHOING = {"error": {"message": f"Incorrect key: {KEY}, that is {BEGINNING}***."}}
 FAULTS = [
     {"kind": "drop"},
     {"kind": "garbage"},
@@ -37,7 +44,7 @@ def all_texts(error: BaseException | None) -> list[str]:
 
 
 def test_the_key_is_sent(server: Server, prompt: TextPrompt) -> None:
-    sampled_oracle(prompt, server.endpoint())
+    chat_oracle(prompt, server.endpoint())
     assert {request["key"] for request in server.requests()} == {f"Bearer {KEY}"}
 
 
@@ -45,8 +52,8 @@ def test_without_a_key_none_is_sent(
     server: Server, prompt: TextPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANOTHER_KEY", "sk-another")
-    sampled_oracle(prompt, server.endpoint(key_variable="ANOTHER_KEY"))
-    sampled_oracle(prompt, server.endpoint(key_variable="NOT_SET"))
+    chat_oracle(prompt, server.endpoint(key_variable="ANOTHER_KEY"))
+    chat_oracle(prompt, server.endpoint(key_variable="NOT_SET"))
     keys = [request["key"] for request in server.requests()]
     assert keys == ["Bearer sk-another", None]
 
@@ -73,6 +80,8 @@ def test_no_failure_tells_the_key(
     shown = [text for one in caught for text in all_texts(one.value)]
     written = [*shown, caplog.text, *capfd.readouterr()]
     assert KEY not in "\n".join(written)
+    if fault.get("status") in (401, 403):
+        assert BEGINNING not in "\n".join(written)
     assert caplog.text  # the HTTP library did log
 
 
@@ -117,7 +126,7 @@ def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     with pytest.raises(OracleError, match="characters that no key has") as caught:
-        sampled_oracle(prompt, server.endpoint())
+        chat_oracle(prompt, server.endpoint())
     assert key not in "\n".join(all_texts(caught.value))
 
 

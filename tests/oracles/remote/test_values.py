@@ -23,7 +23,7 @@ from oracles.remote import (
     sampled_oracle,
 )
 from oracles.remote.chat import ROUNDING, log_odds
-from oracles.remote.similarity import contains, equals, similarity
+from oracles.remote.similarity import contains, equals
 from oracles.testing import OracleContract
 
 from .cache_server import END, next_words, split
@@ -42,6 +42,11 @@ def log_probability(context: str, continuation: str) -> np.ndarray:
     return np.array(found)
 
 
+def pieces_of(oracle: RemoteOracle) -> list[str]:
+    """The tokens that a per-token oracle's outputs name."""
+    return [name.split("'")[1] for name in oracle.outputs]
+
+
 class Contract(OracleContract):
     @pytest.fixture(autouse=True)
     def _use(self, server: Server, prompt: TextPrompt) -> None:
@@ -51,7 +56,7 @@ class Contract(OracleContract):
 class TestCompletions(Contract):
     def make_oracle(self) -> RemoteOracle:
         return completions_oracle(
-            self.prompt, self.server.endpoint(), continuation="is in", value="per-token"
+            self.prompt, self.server.endpoint(), continuation="is in", per_token=True
         )
 
 
@@ -62,7 +67,7 @@ class TestChat(Contract):
 
 class TestSampled(Contract):
     def make_oracle(self) -> RemoteOracle:
-        return sampled_oracle(self.prompt, self.server.endpoint(), draws=3)
+        return sampled_oracle(self.prompt, self.server.endpoint(), answer="is", draws=3)
 
 
 def test_a_continuation_has_its_log_probability_whole_per_token_and_as_odds(
@@ -73,10 +78,14 @@ def test_a_continuation_has_its_log_probability_whole_per_token_and_as_odds(
         [log_probability(text, " " + words) for text in prompt.write_all(MASKS)]
     )
     whole = completions_oracle(prompt, endpoint, continuation=words)
-    each = completions_oracle(prompt, endpoint, continuation=words, value="per-token")
+    each = completions_oracle(prompt, endpoint, continuation=words, per_token=True)
     odds = completions_oracle(prompt, endpoint, continuation=words, value="log-odds")
     total = expected.sum(axis=1)
-    assert each.outputs == ("' is'", "' in'", "' Oslo'")
+    assert each.outputs == (
+        "log-probability of ' is', token 1 of 3",
+        "log-probability of ' in', token 2 of 3",
+        "log-probability of ' Oslo', token 3 of 3",
+    )
     assert np.allclose(each.evaluate(MASKS), expected)
     assert np.allclose(whole.evaluate(MASKS)[:, 0], total)
     assert np.allclose(
@@ -97,6 +106,23 @@ def test_an_alternative_takes_two_requests_and_gives_the_difference(
     ]
     assert np.allclose(oracle.evaluate(MASKS)[:, 0], expected)
     assert len(server.requests()) == 2 * len(set(contexts))
+
+
+def test_choices_share_all_probability(server: Server, prompt: TextPrompt) -> None:
+    endpoint, choices = server.endpoint(), ("Oslo", "Lima", "unknown")
+    logs = np.array(
+        [
+            [log_probability(text, f" {choice}")[0] for choice in choices]
+            for text in prompt.write_all(MASKS)
+        ]
+    )
+    shares = np.exp(logs) / np.exp(logs).sum(axis=1, keepdims=True)
+    odds = completions_oracle(prompt, endpoint, choices=choices)
+    server.set()
+    assert np.allclose(odds.evaluate(MASKS), np.log(shares / (1 - shares)))
+    assert len(server.requests()) == 3 * len(set(prompt.write_all(MASKS)))
+    plain = completions_oracle(prompt, endpoint, choices=choices, value="probability")
+    assert np.allclose(plain.evaluate(MASKS), shares)
 
 
 def test_by_default_the_continuation_is_what_the_model_says(
@@ -128,8 +154,8 @@ def test_an_answer_written_elsewhere_is_never_written_again(
 @pytest.mark.parametrize(
     ("text", "words", "outputs"),
     [
-        ("大阪は寒い。東京は暑い。", "大阪。東京", ["大阪", "。", "東京"]),
-        ("Été. Hiver.", "été 🙂 né", ["' été'", "' 🙂'", "' né'"]),
+        ("大阪は寒い。東京は暑い。", "大阪。東京", [" 大阪", "。", "東京"]),
+        ("Été. Hiver.", "été 🙂 né", [" été", " 🙂", " né"]),
     ],
 )
 def test_any_script_is_split_where_the_server_splits_it(
@@ -137,11 +163,9 @@ def test_any_script_is_split_where_the_server_splits_it(
 ) -> None:
     prompt = text_prompt(text, suffix="?")
     oracle = completions_oracle(
-        prompt, server.endpoint(), continuation=words, value="per-token"
+        prompt, server.endpoint(), continuation=words, per_token=True
     )
-    assert [name.strip("' ") for name in oracle.outputs] == [
-        name.strip("' ") for name in outputs
-    ]
+    assert pieces_of(oracle) == outputs
 
 
 def test_a_token_over_the_border_counts_for_the_output_in_which_it_ends(
@@ -150,9 +174,9 @@ def test_a_token_over_the_border_counts_for_the_output_in_which_it_ends(
     """Without a space, the served model reads prompt and continuation as one word."""
     prompt = text_prompt("Oslo is cold. Oslo is wet.", suffix="Say Os_")
     oracle = completions_oracle(
-        prompt, server.endpoint(), continuation="lo is", value="per-token"
+        prompt, server.endpoint(), continuation="lo is", per_token=True
     )
-    assert oracle.outputs == ("'lo'", "' is'")
+    assert pieces_of(oracle) == ["lo", " is"]
     intact = prompt.write_all(np.ones((1, 2), bool))[0]
     context = intact.removesuffix("Os_")
     found = oracle.evaluate(np.ones((1, 2), bool))[0]
@@ -263,23 +287,29 @@ def test_sampled_answers_are_compared_and_their_noise_is_told(
         list(dict(zip(prompt.write_all(MASKS), expected, strict=True)).values())
     )
     noise = np.sqrt(np.mean(p * (1 - p) * 3 / 2) / 3)
-    assert oracle.account["standard_error"] == pytest.approx(noise)
+    assert oracle.noise == pytest.approx([noise])
     each = 1 if not cannot else 3
     assert len(server.requests()) == each * len(p)
     assert oracle.estimate(100).requests == 100 * each
 
 
-def test_similarity_is_of_words_in_order() -> None:
-    assert similarity("Maria lives in Oslo.", "maria LIVES in oslo") == 1
-    assert similarity("in Oslo", "It is in Oslo") == pytest.approx(2 * 2 / 6)
-    assert similarity("Oslo in", "in Oslo") == 0.5
-    assert similarity("", "Oslo") == 0
-    assert similarity("大阪は寒い", "東京は寒い") == pytest.approx(0.6)
+def test_the_original_answer_is_the_models_own_by_default(server: Server) -> None:
+    prompt = text_prompt("Oslo Oslo no Oslo", segments="word", suffix="Oslo")
+    oracle = sampled_oracle(prompt, server.endpoint())
+    assert oracle.description["answer"] == "Oslo"
+    assert oracle.description["temperature"] == 0
+    assert oracle.evaluate(np.ones((1, 4), bool)) == 1
+    assert oracle.noise is None
+    with pytest.raises(InputError, match=r"intact prompt is '\.', without a word"):
+        sampled_oracle(text_prompt(". . . .", segments="word"), server.endpoint())
+
+
+def test_answers_are_compared_by_words() -> None:
     assert equals("Oslo!", "oslo") == 1
+    assert equals("Oslo it is", "oslo") == 0
     assert contains("New Oslo City", "Oslo City") == 1
     assert contains("Osloer", "Oslo") == 0
-    assert equals("🙂", "🙂") == 1
-    assert equals("🙂", "🙁") == 0
+    assert contains("東京都", "東京") == 1
 
 
 class TwoTurns:
@@ -360,10 +390,10 @@ def test_a_path_that_is_not_there_names_the_next_way(
         (completions_oracle, {"value": "logit"}, "'logit' is not known"),
         (
             completions_oracle,
-            {"alternative": "Lima", "value": "per-token"},
-            "does not go with an alternative",
+            {"alternative": "Lima", "per_token": True},
+            "an alternative is compared as a whole",
         ),
-        (sampled_oracle, {"answer": " "}, "answer is empty"),
+        (sampled_oracle, {"answer": " "}, "answer=' ' has no word"),
         (sampled_oracle, {"value": "likeness"}, "'likeness' is not known"),
         (sampled_oracle, {"draws": 0}, "draws=0"),
         (sampled_oracle, {"max_answer_tokens": 0}, "max_answer_tokens=0"),
