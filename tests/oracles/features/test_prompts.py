@@ -131,9 +131,17 @@ def test_a_space_stands_between_parts_where_there_is_none(
 ) -> None:
     prompt = text_prompt(text, segments="word", prefix=prefix, suffix=suffix)
     assert written(prompt, "11") == [intact]
+    assert tuple(intact[a:b] for a, b in prompt.places) == prompt.players
     found = written(prompt, "10", "01", "00")
     assert all(words.startswith(prefix) for words in found)
     assert all(words.endswith(suffix) for words in found)
+
+
+def test_white_space_in_front_goes_with_all_that_follows_it() -> None:
+    prompt = text_prompt("  a b", segments="word", suffix="Why?")
+    assert written(prompt, "11", "01", "00") == ["  a b Why?", "  b Why?", "Why?"]
+    alone = text_prompt("a b", segments="word", suffix="\n")
+    assert written(alone, "11", "10", "00") == ["a b\n", "a\n", ""]
 
 
 def test_a_prompt_is_cut_to_the_context_only_on_request(
