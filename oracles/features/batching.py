@@ -14,7 +14,7 @@ Score = Callable[..., Any]
 
 # Padded tokens in one forward pass. On a CPU more than these no longer fit its caches:
 # tokens a second fall from there on (benchmarks/throughput.py).
-CPU_TOKENS = 2048
+CPU_TOKENS = 1024
 ACCELERATOR_TOKENS = 16_384
 PASS_TOKENS = 64  # which take as long as what a pass costs besides its tokens
 FEWEST_TOKENS = 256  # worth a pass of their own, for the sake of a thread without work
@@ -38,7 +38,7 @@ def score_in_batches(
         score: from ids and attention mask (rows, length), tensors on the device, to
             scores (rows, k), each row's independent of the others. On a CPU it is
             called from several threads.
-        batch_size: rows in one forward pass; by default as many as make up 2,048
+        batch_size: rows in one forward pass; by default as many as make up 1,024
             tokens on a CPU and 16,384 elsewhere.
         pad: token to pad with.
         device: where the model is.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from oracles.errors import InputError
 
+LOGITS = 2**25  # made in one forward pass, unless one row alone has more
 PIECE = 2**23  # logits turned into log-probabilities at a time
 
 Cached = Any
@@ -73,21 +74,30 @@ def run_pass(
 ) -> list[tuple[NDArray[np.float64], Cached]]:
     """Log-probabilities of every row's tokens and lasts, and what it lends.
 
-    New tokens are padded on the left, so that few logits cover all predictions asked
-    for, where the model takes positions; what is cached before them on the right.
+    Padding on the right needs no attention mask, as no token sees what comes after it,
+    and attention is faster without one. Padding on the left lets few logits cover all
+    predictions asked for, and is for models that take positions. What is cached before
+    the new tokens is padded on the right.
     """
     import torch
 
     longest = max(row.new for row in rows)
     past = max(row.shared for row in rows)
-    is_left = takes(model, "position_ids")
+    is_plain = not past and all(row.scored.positions is None for row in rows)
+    kept = longest - min(row.first for row in rows)
+    vocabulary = model.config.get_text_config().vocab_size
+    is_right = is_plain and len(rows) * kept * vocabulary <= LOGITS
+    is_left = takes(model, "position_ids") and not is_right
     gaps = [longest - row.new if is_left else 0 for row in rows]
     kept = longest - min(g + row.first for g, row in zip(gaps, rows, strict=True))
     is_lending = any(row.lent for row in rows)
+    inputs = _inputs(rows, gaps, longest, past)
+    if not is_left:
+        del inputs["position_ids"]
+        inputs["attention_mask"][:] = 1
     arguments: dict[str, Any] = {
         name: torch.as_tensor(array, device=model.device)
-        for name, array in _inputs(rows, gaps, longest, past).items()
-        if is_left or name != "position_ids"
+        for name, array in inputs.items()
     }
     if past:
         arguments["past_key_values"] = _joined(rows, past)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from oracles.features.batching import cut_by_length, padded_tokens, tokens_in_batch
 from oracles.features.causal_pass import (
+    LOGITS,
     Cached,
     Row,
     Scored,
@@ -22,7 +23,6 @@ from oracles.features.workers import Batch, run_batches
 
 CACHE_BYTES = 2**29  # of keys and values held for sequences still to come
 BATCH_CACHE_BYTES = 2**26  # of these in one forward pass
-LOGITS = 2**25  # computed in one forward pass, unless one row alone has more
 WORTH_SHARING = 0.9  # of the time without
 PAST_TOKEN = 0.3  # of the time to compute a token: to use one computed before
 PROBE = 12  # tokens
