@@ -1,8 +1,10 @@
 """A pinned text and a text that is ablated, as one sequence of tokens."""
 
 import inspect
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from oracles.base import Masks
@@ -38,6 +40,19 @@ class Pair:
     types: list[int]
     spans: list[tuple[int, int] | None]
     hidden: frozenset[int] = frozenset()
+
+    def within(self, start: int, end: int) -> range:
+        """Tokens that have some of the ablated text's characters [start, end)."""
+        offset, starts, ends = self._borders
+        first, last = bisect_right(ends, start), bisect_left(starts, end)
+        return range(offset + first, offset + last)
+
+    @cached_property
+    def _borders(self) -> tuple[int, list[int], list[int]]:
+        """The ablated text's first token, and where its tokens start and end."""
+        own = [span for span in self.spans if span]
+        offset = next((i for i, span in enumerate(self.spans) if span), 0)
+        return offset, [start for start, _ in own], [end for _, end in own]
 
     def marked(self, marks: Sequence[int]) -> list[int]:
         """The sequence with further marks, one for each token, multiples of 4."""

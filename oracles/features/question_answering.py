@@ -238,11 +238,7 @@ def _occurrences(pair: Pair, pattern: re.Pattern[str]) -> list[tuple[int, int]]:
     """First and last token of every place where the text shows the whole answer."""
     found: list[tuple[int, int]] = []
     for match in pattern.finditer(pair.text):
-        inside = [
-            i
-            for i, span in enumerate(pair.spans)
-            if span and span[0] < match.end() and span[1] > match.start()
-        ]
+        inside = pair.within(*match.span())
         is_shown = bool(inside) and not pair.hidden.intersection(inside)
         if is_shown and (not found or inside[0] > found[-1][1]):
             found.append((inside[0], inside[-1]))
