@@ -229,7 +229,7 @@ def _outside(
             if held.end <= start or end <= held.start:
                 continue
             yield start, max(start, held.start)
-            start = min(end, held.end)
+            start = held.end  # past the end where nothing is left
         yield start, end
 
 

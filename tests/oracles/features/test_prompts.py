@@ -160,6 +160,9 @@ def test_a_prompt_is_cut_to_the_context_only_on_request(
     kept = len(half.players)
     longer = "1" * (kept + 1) + "0" * (total - kept - 1)
     assert len(causal_tokenizer(written(prompt, longer)[0]).input_ids) > size // 2
+    fits = num_tokens(half, causal_tokenizer)
+    exact = truncate(prompt, causal_tokenizer, fits)
+    assert exact.description["truncated"] == [kept, total]
     intact = written(half, "1" * kept)[0]
     assert intact.startswith("Read: Sentence number 0.")
     assert intact.endswith(QUESTION)
