@@ -113,6 +113,10 @@ def _cut(batch: Batch, parts: int) -> list[Batch]:
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Also what a CPU's allocator and accelerators' own libraries say."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
     told = str(error).lower()
     phrases = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, MemoryError) or any(phrase in told for phrase in phrases)
+    return any(phrase in told for phrase in phrases)
