@@ -34,8 +34,9 @@ def chat_prompt(
     only where `ablated` says so.
 
     Args:
-        messages: {"role": ..., "content": ...} in order. If the last is the
-            assistant's, it is the beginning of the answer, which goes on from there.
+        messages: {"role": ..., "content": ...} in order, and what else the template
+            reads, such as "tool_calls". If the last is the assistant's, it is the
+            beginning of the answer, which goes on from there.
         tokenizer: of the model, with its chat template; none for a remote endpoint that
             is sent messages.
         ablated: numbers of the messages whose contents are ablated. By default all of
@@ -62,7 +63,7 @@ def chat_prompt(
     groups = _groups(messages, chosen, segments) if segments in WHOLE else {}
     turns = []
     for i, message in enumerate(messages):
-        content = message["content"]
+        content = message.get("content")
         if i in chosen and i not in groups and isinstance(content, str):
             content = part_prompt(
                 content,
@@ -97,7 +98,9 @@ def _check_messages(messages: Sequence[Message], tokenizer: Any) -> None:
         raise InputError("messages is empty; there is nothing to explain.")
     for number, message in enumerate(messages):
         content = message.get("content")
-        if not isinstance(content, str | TextPrompt) or "role" not in message:
+        is_call = content is None and message.get("tool_calls")
+        is_text = isinstance(content, str | TextPrompt) or is_call
+        if not is_text or "role" not in message:
             raise InputError(
                 f"messages[{number}] is {message!r:.80}; every message is {{'role': "
                 "..., 'content': ...}, its content a text or a TextPrompt. Pictures "
@@ -117,7 +120,7 @@ def _chosen(
     """The messages that are ablated, or that are players if whole ones are."""
     count, roles = len(messages), [message["role"] for message in messages]
     prompts = {
-        i for i, m in enumerate(messages) if isinstance(m["content"], TextPrompt)
+        i for i, m in enumerate(messages) if isinstance(m.get("content"), TextPrompt)
     }
     if ablated is not None:
         wrong = [i for i in ablated if not -count <= i < count]
@@ -136,7 +139,9 @@ def _chosen(
     else:
         chosen = {i for i, role in enumerate(roles) if role == "user"}
     # what says nothing has nothing to remove
-    return {i for i in chosen if i in prompts or messages[i]["content"].strip()}
+    return {
+        i for i in chosen if i in prompts or (messages[i].get("content") or "").strip()
+    }
 
 
 def _groups(
@@ -154,8 +159,10 @@ def _groups(
     return {i: first for i, first in groups.items() if first in wanted}
 
 
-def _turn(message: Message, content: str | TextPrompt, group: int | None) -> Turn:
-    if isinstance(content, str):
+def _turn(
+    message: Message, content: str | TextPrompt | None, group: int | None
+) -> Turn:
+    if not isinstance(content, TextPrompt):
         return Turn(message, None, group)
     everything = np.ones((1, len(content.segments)), dtype=bool)
     whole = {**message, "content": content.write_all(everything)[0]}

@@ -23,7 +23,7 @@ class Turn:
     """One message, and the players in it.
 
     Attributes:
-        message: its content a text.
+        message: its content a text, or None where it only calls tools.
         prompt: its content, if segments of it are players.
         group: if the whole message is a player, or one of several in a row that are one
             player together, a number of that player.
@@ -32,6 +32,11 @@ class Turn:
     message: Message
     prompt: TextPrompt | None = None
     group: int | None = None
+
+    @property
+    def content(self) -> str:
+        """What it says; calls of tools may come without words."""
+        return self.message.get("content") or ""
 
     @property
     def is_ablated(self) -> bool:
@@ -43,7 +48,7 @@ class Turn:
         """The characters of the content that are players'."""
         if self.prompt is not None:
             return self.prompt.places
-        text = self.message["content"]
+        text = self.content
         start = len(text) - len(text.lstrip())
         return ((start, max(start, len(text.rstrip()))),) * self.is_ablated
 
@@ -118,7 +123,7 @@ class ChatPrompt:
         )
         starts, is_lost = [], False
         for turn, mark in zip(self.turns, marks, strict=True):
-            content, place = turn.message["content"], written.find(mark)
+            content, place = turn.content, written.find(mark)
             is_lost = is_lost or (turn.is_ablated and place < 0)
             words, lead = content, 0
             if not self._intact.startswith(content, place):
@@ -177,7 +182,7 @@ class ChatPrompt:
         """What a person is shown, and the players' spans in it."""
         parts, starts, place = [], [], 0
         for turn in self.turns:
-            heading, content = f"{turn.message['role']}:\n", turn.message["content"]
+            heading, content = f"{turn.message['role']}:\n", turn.content
             starts.append(place + len(heading))
             parts.append(heading + content)
             place = starts[-1] + len(content) + len("\n\n")

@@ -217,6 +217,33 @@ def test_an_exchange_goes_with_its_answer_in_every_template(template: str) -> No
     assert some.write_messages(rows("01")) == [SHOTS[2:]]
 
 
+def test_calls_of_tools_are_kept_or_go_with_their_exchange() -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"name": "map"}]}
+    talk = [
+        {"role": "user", "content": "Where is Oslo? Say it."},
+        call,
+        {"role": "tool", "content": "Norway. In the north."},
+        {"role": "user", "content": "Is it cold?"},
+        {"role": "assistant", "content": "Yes."},
+        {"role": "user", "content": "Why?"},
+    ]
+    tokenizer = with_template("chatml")
+    tokenizer.chat_template = CHATML.replace(
+        "{{ m['content'] }}",
+        "{{ m.tool_calls | tojson if m.tool_calls else m.content }}",
+    )
+    prompt = chat_prompt(talk, tokenizer, ablated=[2])
+    assert prompt.players == ("Norway.", "In the north.")
+    assert '[{"name": "map"}]' in rendered(prompt, "00")
+    intact = rendered(prompt, "11")
+    assert tuple(intact[a:b] for a, b in prompt.places) == prompt.players
+    exchanges = chat_prompt(talk, tokenizer, segments="exchange")
+    assert exchanges.write_messages(rows("10", "01")) == [
+        talk[:3] + talk[5:],
+        talk[3:],
+    ]
+
+
 def test_messages_for_an_endpoint_need_no_tokenizer() -> None:
     prompt = chat_prompt(TALK)
     assert prompt.write_messages(rows("0100")) == [
