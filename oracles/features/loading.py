@@ -45,7 +45,7 @@ class LoadedModel:
         settings = {k: v for k, v in config.items() if k not in NOT_THE_FUNCTION}
         special = {k: str(v) for k, v in self.tokenizer.special_tokens_map.items()}
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(self.tokenizer.backend_tokenizer.to_str().encode())
+        digest.update(_as_used(self.tokenizer).encode())
         digest.update(json.dumps([settings, special], sort_keys=True).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -64,9 +64,21 @@ class LoadedModel:
         return int(min(limit for limit in limits if limit > 0))
 
 
+def _as_used(tokenizer: Any) -> str:
+    """A tokenizer as text, without how the last call had it cut and pad."""
+    backend = tokenizer.backend_tokenizer
+    copy = type(backend).from_str(backend.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    return str(copy.to_str())
+
+
 def _bytes(tensor: Any) -> bytes:
     import torch
 
+    parts = getattr(tensor, "__tensor_flatten__", None)
+    if parts is not None:  # quantised: several tensors in one
+        return b"".join(_bytes(getattr(tensor, name)) for name in parts()[0])
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().tobytes()
 
@@ -81,7 +93,12 @@ def _offset(model: Any) -> int:
 
 
 def load_model(
-    name: str, *, device: str | None = None, dtype: str | None = None
+    name: str,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    quantization_config: Any = None,
 ) -> LoadedModel:
     """Load a model of any kind in `kinds.TASKS` for inference.
 
@@ -91,14 +108,21 @@ def load_model(
         device: such as "cpu" or "cuda:0"; a GPU if there is one, by default.
         dtype: such as "float32" or "bfloat16"; by default float32 on a CPU and the
             checkpoint's own elsewhere.
+        device_map: in place of a device, for models that need several: "auto", or a
+            device for each module, as transformers has it (needs accelerate).
+        quantization_config: how transformers quantises the weights as it loads them,
+            such as `transformers.BitsAndBytesConfig(load_in_8bit=True)`. Checkpoints
+            that are quantised say so themselves.
 
     Raises:
-        ModelError: torch or transformers is missing; there is no such model, or the
-            hub cannot be reached; the folder lacks a part; the model is of another
-            kind, or its checkpoint lacks weights; or no such device or dtype.
+        ModelError: torch or transformers is missing, or what a device map or the
+            quantisation needs; a device and a map; there is no such model, or the hub
+            cannot be reached; the folder lacks a part; the model is of another kind, or
+            its checkpoint lacks weights; or no such device or dtype.
     """
     transformers, torch = _libraries()
     source = _source(name)
+    _check_one_place(device, device_map)
     device = _checked_device(torch, device)
     chosen = _checked_dtype(torch, dtype, device)
     with _quietly(transformers), _explaining(name, is_local=source.is_local):
@@ -112,10 +136,15 @@ def load_model(
         task = task_of(name, config, is_sentence_encoder=pooling is not None)
         tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
         auto = auto_class(transformers, task, config)
+        quantised = quantization_config or getattr(config, "quantization_config", None)
+        if quantised and device_map is None:  # such a model cannot be moved later
+            device_map = {"": device}
+        if quantization_config is not None:
+            where["quantization_config"] = quantization_config
         model, report = auto.from_pretrained(
-            **where, dtype=chosen, output_loading_info=True
+            **where, dtype=chosen, device_map=device_map, output_loading_info=True
         )
-        model = model.to(device).eval()
+        model = model.eval() if device_map else model.to(device).eval()
     missing = report["missing_keys"]
     if task == "embedding":  # made of the tokens' vectors, not of the pooler's
         pooling = pooling or Pooling()
@@ -188,6 +217,14 @@ def _hub_answers() -> bool:
     except Exception:  # its HTTP library, and so the class, differs between versions
         return False
     return True
+
+
+def _check_one_place(device: str | None, device_map: Any) -> None:
+    if device is not None and device_map is not None:
+        raise ModelError(
+            f"device={device!r} and device_map={device_map!r} both say where the model "
+            "is put. Leave one out."
+        )
 
 
 def _checked_device(torch: Any, device: str | None) -> str:

@@ -234,6 +234,14 @@ def minilm() -> LoadedModel:
     return load_model(str(Path(package.__file__).parent / "model"))
 
 
+def test_a_digest_does_not_change_with_use(minilm: LoadedModel) -> None:
+    """MiniLM's tokenizer is saved with a cut and padding that calls take away."""
+    fresh = load_model(minilm.name)
+    embed(minilm, ["A cat sleeps."])
+    embed(fresh, ["A cat sleeps. " * 200], is_cut=True)
+    assert fresh.digest == minilm.digest == load_model(minilm.name).digest
+
+
 def test_minilm_finds_the_sentence_that_answers(minilm: LoadedModel) -> None:
     text = (
         "The harbour was rebuilt in 1952. Visitors take the ferry to the islands. "
