@@ -134,10 +134,10 @@ class Session:
         """The JSON object that was answered, or what is wrong with the answer."""
         try:
             answer = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         status = reply.status_code
-        if status == 200 and isinstance(answer, dict) and "choices" in answer:
+        if status == 200 and isinstance(answer, dict) and _has_choices(answer):
             return answer
         text = content.decode(errors="replace")
         error = answer.get("error") if isinstance(answer, dict) else None
@@ -172,6 +172,13 @@ class Session:
         """A server's words, cut short and without the key."""
         text = text.replace(self._key, "[key]") if self._key else text
         return text if len(text) <= QUOTED else text[:QUOTED] + "..."
+
+
+def _has_choices(answer: Mapping[str, Any]) -> bool:
+    choices = answer.get("choices")
+    if not isinstance(choices, list):
+        return False
+    return bool(choices) and all(isinstance(choice, dict) for choice in choices)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

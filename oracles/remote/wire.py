@@ -15,6 +15,8 @@ MISPLACED = (
 )
 UNABLE = (None, 400, 404, 405, 422, 500, 501)
 """Statuses of servers that cannot do what is asked; None: they answer without it."""
+UNLIKE = (KeyError, IndexError, TypeError, ValueError, OverflowError)
+"""What reading an answer of another form than expected raises."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def texts_of(answer: Mapping[str, Any]) -> list[str]:
             choice["text"] if "text" in choice else choice["message"]["content"]
             for choice in answer["choices"]
         ]
-    except (KeyError, TypeError):
+    except UNLIKE:
         raise RemoteError("the server's answer holds no text.") from None
     if not texts or not all(isinstance(text, str | None) for text in texts):
         raise RemoteError("the server's answer holds no text.")
@@ -63,8 +65,9 @@ def prompt_tokens(answer: Mapping[str, Any]) -> int | None:
 def is_over_at_once(answer: Mapping[str, Any]) -> bool:
     """Whether a chat's answer ended before its first token, so that none is listed."""
     choice = answer["choices"][0]
-    said = choice.get("logprobs") or {}
-    return choice.get("finish_reason") == "stop" and said.get("content") == []
+    said = choice.get("logprobs")
+    is_empty = isinstance(said, dict) and said.get("content") == []
+    return is_empty and choice.get("finish_reason") == "stop"
 
 
 def first_tokens(answer: Mapping[str, Any], top: int) -> list[tuple[str, float]]:
@@ -81,7 +84,7 @@ def first_tokens(answer: Mapping[str, Any], top: int) -> list[tuple[str, float]]
     try:
         listed = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
         pairs = [(str(one["token"]), float(one["logprob"])) for one in listed]
-    except (KeyError, IndexError, TypeError, ValueError):
+    except UNLIKE:
         pairs = []
     if not pairs or not all(math.isfinite(value) for _, value in pairs):
         raise RemoteError("the server lists no log-probabilities of first tokens.")
@@ -99,7 +102,7 @@ def echoed_tail(answer: Mapping[str, Any], sent: str, start: int) -> Tail:
     echo = _Echo.read(answer, sent)
     begins, ends = echo.borders[:-1], echo.borders[1:]
     chosen = (begins >= start) | (ends > start)
-    found = np.array(echo.log_probabilities[: echo.count], dtype=float)[chosen]
+    found = echo.log_probabilities[: echo.count][chosen]
     if not chosen.any() or not np.isfinite(found).all():
         raise RemoteError(
             "the server gives no log-probability for some tokens of what is scored "
@@ -127,7 +130,7 @@ def check_aligned(answer: Mapping[str, Any], sent: str) -> None:
         return
     likeliest = max(echo.last_top.values(), default=-math.inf)
     found = echo.log_probabilities[-1]
-    if found is None or found < likeliest - GREEDY_NATS:
+    if not found >= likeliest - GREEDY_NATS:  # NaN included
         raise RemoteError(
             f"{MISPLACED} it wrote {echo.tokens[-1]!r} as the likeliest, and says that "
             f"this has log-probability {found} and another token {likeliest}."
@@ -140,14 +143,14 @@ class _Echo:
 
     Attributes:
         tokens: their characters, as the server shows them.
-        log_probabilities: of each; None for the first of all.
+        log_probabilities: of each; NaN where there is none, as for the first of all.
         count: how many are of the text that was sent.
         borders: where each of these begins in it, and where the last ends.
         last_top: the likeliest tokens in the last place and their log-probabilities.
     """
 
     tokens: list[str]
-    log_probabilities: list[float | None]
+    log_probabilities: np.ndarray
     count: int
     borders: np.ndarray
     last_top: dict[str, float]
@@ -158,16 +161,25 @@ class _Echo:
         if not text.startswith(sent):
             raise RemoteError("the server does not echo the prompt.")
         try:
-            tokens, logs = list(said["tokens"]), list(said["token_logprobs"])
-            last_top = dict((said.get("top_logprobs") or [{}])[-1] or {})
-            if len(tokens) != len(logs) or not tokens:
+            tokens = [str(token) for token in said["tokens"]]
+            logs = np.array(said["token_logprobs"], dtype=float)  # None becomes NaN
+            tops = said.get("top_logprobs") or [None]
+            last_top = {str(t): float(log) for t, log in (tops[-1] or {}).items()}
+            lengths = [len(token) for token in tokens]
+            begins = [int(place) for place in said.get("text_offset") or ()]
+            if logs.shape != (len(tokens),) or not tokens:
                 raise ValueError
-        except (KeyError, TypeError, ValueError):
+        except (*UNLIKE, AttributeError):
             raise RemoteError(
                 "the server echoes the prompt without its log-probabilities."
             ) from None
+        if len(begins) != len(tokens):
+            begins = [0, *np.cumsum(lengths).tolist()][:-1]
         count = len(tokens) - _is_written(answer, tokens[-1], sent, text[len(sent) :])
-        return cls(tokens, logs, count, _borders(said, count, len(sent)), last_top)
+        # counted from the end: servers differ in whether a beginning token has
+        # characters, and in how many a token has that holds a part of one
+        borders = np.array([*begins, begins[-1] + lengths[-1]])[: count + 1]
+        return cls(tokens, logs, count, borders - borders[-1] + len(sent), last_top)
 
 
 def _is_written(answer: Mapping[str, Any], last: str, sent: str, written: str) -> bool:
@@ -181,20 +193,5 @@ def _is_written(answer: Mapping[str, Any], last: str, sent: str, written: str) -
         return True
     if is_plain:
         return not sent.endswith(last)
-    usage = answer.get("usage") or {}
-    return bool(usage.get("completion_tokens"))
-
-
-def _borders(said: Mapping[str, Any], count: int, end: int) -> np.ndarray:
-    """Where the first `count` tokens begin, and the last of them ends, at `end`.
-
-    Counted from the end: servers differ in whether a beginning token has characters,
-    and in how many a token has that holds a part of one.
-    """
-    lengths = [len(token) for token in said["tokens"]]
-    given = said.get("text_offset") or []
-    if len(given) == len(lengths):
-        offsets = [*given, given[-1] + lengths[-1]]
-    else:
-        offsets = [0, *np.cumsum(lengths)]
-    return np.array(offsets[: count + 1]) - offsets[count] + end
+    usage = answer.get("usage")
+    return isinstance(usage, dict) and bool(usage.get("completion_tokens"))

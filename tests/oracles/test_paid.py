@@ -54,9 +54,9 @@ class Metered:
                 self.answered += len(rows)
                 yield rows, self.value(masks[rows])
         except KeyboardInterrupt:
-            rows = left[-2:]  # they were under way
-            self.answered += len(rows)
-            yield rows, self.value(masks[rows])
+            for row in left[-2:]:  # they were under way
+                self.answered += 1
+                yield [row], self.value(masks[[row]])
             raise
 
     def value(self, masks: np.ndarray) -> np.ndarray:

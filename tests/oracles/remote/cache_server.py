@@ -16,11 +16,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 WORDS = ["yes", "no", "Oslo", "Lima", "unknown", "the", "is", "in", ".", "。"]
 SMOOTHING = 0.1
 END = "<end>"
+UNKNOWN = -20.0  # log-probability of any other word
 
 
 def split(text: str) -> list[str]:
-    """Words and marks with the white space before them."""
-    return re.findall(r"\s*(?:\w+|[^\w\s])|\s+$", text)
+    """Words and marks with the white space before them.
+
+    Letters in place of words if the text says "letters" and not "words", so that what
+    was removed can change how the rest is split.
+    """
+    word = r"\w" if "letters" in text and "words" not in text else r"\w+"
+    return re.findall(rf"\s*(?:{word}|[^\w\s])|\s+$", text)
 
 
 def next_words(context: str) -> dict[str, float]:
@@ -159,7 +165,7 @@ def complete(body: dict) -> dict:
     tokens, logs, context = split(prompt), [], ""
     for token in tokens:
         known = next_words(context)
-        logs.append(known.get(" " + token.strip(), -20.0) if context else None)
+        logs.append(known.get(" " + token.strip(), UNKNOWN) if context else None)
         context += token
     tokens.append(written)
     logs.append(ranked[0][1])

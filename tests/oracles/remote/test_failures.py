@@ -51,7 +51,6 @@ def expected(running: Server) -> np.ndarray:
         {"kind": "half"},
         {"kind": "garbage"},
         {"kind": "stall", "seconds": 1},
-        {"kind": "drip", "seconds": 0.1},
         *({"kind": "status", "status": code} for code in (429, 500, 502, 503, 504)),
         {"kind": "status", "status": 200, "body": {"error": {"code": 502}}},
     ],
@@ -64,6 +63,15 @@ def test_what_may_pass_is_sent_again(
     server.set(faults=[fault])
     assert np.array_equal(oracle.evaluate(MASKS[:3]), expected[:3])
     assert len(server.requests()) == 4
+
+
+@pytest.mark.usefixtures("hasty")
+def test_an_answer_that_trickles_is_given_up_in_time(server: Server) -> None:
+    oracle = oracle_of(server, timeout_seconds=0.3)
+    server.set(faults=[{"kind": "drip", "seconds": 0.2}])  # for four seconds
+    started = time.monotonic()
+    oracle.evaluate(MASKS[:1])
+    assert time.monotonic() - started < 3
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 302])

@@ -24,9 +24,16 @@ from oracles.remote import (
 )
 from oracles.remote.chat import ROUNDING, log_odds
 from oracles.remote.similarity import contains, equals
+from oracles.remote.wire import (
+    check_aligned,
+    echoed_tail,
+    first_tokens,
+    prompt_tokens,
+    texts_of,
+)
 from oracles.testing import OracleContract
 
-from .cache_server import END, next_words, split
+from .cache_server import END, UNKNOWN, next_words, split
 from .conftest import STORY, Server
 
 MASKS = np.random.default_rng(0).random((12, 6)) < 0.5
@@ -37,7 +44,7 @@ def log_probability(context: str, continuation: str) -> np.ndarray:
     """Of each word of a continuation, from the served model itself."""
     words, found = split(continuation), []
     for word in words:
-        found.append(next_words(context).get(" " + word.strip(), -20.0))
+        found.append(next_words(context).get(" " + word.strip(), UNKNOWN))
         context += word
     return np.array(found)
 
@@ -183,6 +190,52 @@ def test_a_token_over_the_border_counts_for_the_output_in_which_it_ends(
     assert np.allclose(found, log_probability(context, "Os_lo is"))
 
 
+def test_tokens_split_otherwise_count_where_they_end(server: Server) -> None:
+    prompt = text_prompt("In words. It rained.", suffix="No letters, please:")
+    oracle = completions_oracle(
+        prompt, server.endpoint(), continuation="Oslo is", per_token=True
+    )
+    assert pieces_of(oracle) == [" Oslo", " is"]
+    found = oracle.evaluate(np.array([[True, True], [False, True]]))
+    intact = prompt.write_all(np.ones((1, 2), bool))[0]
+    assert np.allclose(found[0], log_probability(intact, " Oslo is"))
+    # two outputs still: of four letters and of two
+    context, steps = "It rained. No letters, please:", []
+    for letter in (" O", "s", "l", "o", " i", "s"):
+        steps.append(next_words(context).get(" " + letter.strip(), UNKNOWN))
+        context += letter
+    assert np.allclose(found[1], [sum(steps[:4]), sum(steps[4:])])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "offsets", "written", "counted"),
+    [
+        (["Zoë", " Oslo", " is"], [0, 3, 8], " is", 1),  # the model goes on
+        (["Zoë", " Oslo"], [0, 3], "", 0),  # it ends: llama-cpp-python
+        (["Zoë", " Oslo", "</s>"], [0, 3, 8], "", 1),  # it ends: vLLM
+        (["Zoë", " Oslo", ""], [0, 3, 8], "", 1),  # the same, special tokens left out
+        (["<s>", "Zoë", " Oslo", " is"], [0, 3, 6, 11], " is", 1),  # a beginning listed
+        (
+            ["Zo", "�", "�", " Oslo", " is"],
+            [0, 2, 3, 4, 9],
+            " is",
+            1,
+        ),  # half characters
+        (["Zoë", " Oslo", " is"], None, " is", 1),  # no offsets
+    ],
+)
+def test_a_tail_is_found_however_a_server_lists_tokens(
+    tokens: list[str], offsets: list[int] | None, written: str, counted: int
+) -> None:
+    logs = [None, *np.linspace(-9, -1, len(tokens) - 1)]
+    said = {"tokens": tokens, "token_logprobs": logs, "text_offset": offsets}
+    choice = {"text": "Zoë Oslo" + written, "logprobs": said}
+    answer = {"choices": [choice], "usage": {"completion_tokens": counted}}
+    tail = echoed_tail(answer, "Zoë Oslo", 3)
+    assert tail.ends.tolist() == [5]
+    assert tail.log_probabilities.tolist() == [logs[tokens.index(" Oslo")]]
+
+
 def test_chat_log_odds_are_the_models_own(server: Server, prompt: TextPrompt) -> None:
     endpoint = server.endpoint()
     others = chat_oracle(prompt, endpoint, answer="Oslo", top=40).evaluate(MASKS)
@@ -237,6 +290,58 @@ def test_log_odds_from_a_list_are_exact_where_listed_and_bounds_elsewhere(
     first, is_bound = log_odds(listed, "t0", "t1")
     assert is_bound == (top < 2)
     assert first == pytest.approx(logs[0] - logs[1]) or is_bound
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner)
+    ),
+    max_leaves=6,
+)
+LIKE_ECHO = st.fixed_dictionaries(
+    {},
+    optional={
+        "text": JSON | st.just("ab cd"),
+        "message": JSON | st.fixed_dictionaries({"content": JSON}),
+        "finish_reason": st.just("stop"),
+        "logprobs": JSON
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "tokens": JSON | st.just(["ab", " c", "d"]),
+                "token_logprobs": JSON | st.just([None, -1, -2.5]),
+                "top_logprobs": JSON | st.just([{}, {}, {"d": -2.5}]),
+                "text_offset": JSON | st.just([0, 2, 4]),
+                "content": JSON | st.lists(st.fixed_dictionaries({"token": JSON})),
+            },
+        ),
+    },
+)
+
+
+@given(LIKE_ECHO, JSON)
+def test_answers_of_any_form_are_read_or_refused(choice: dict, usage: object) -> None:
+    answer = {"choices": [choice], "usage": usage}
+    for read in (
+        lambda: echoed_tail(answer, "ab cd", 2).log_probabilities.sum(),
+        lambda: check_aligned(answer, "ab cd"),
+        lambda: first_tokens(answer, 20)[0][1],
+        lambda: texts_of(answer) and prompt_tokens(answer),
+    ):
+        try:
+            value = read()
+        except RemoteError:
+            continue
+        assert value is None or math.isfinite(value)
+
+
+def test_a_bound_is_the_last_listed_or_what_is_left_over() -> None:
+    far = [("a", math.log(0.3)), ("b", math.log(0.2))]
+    assert log_odds(far, "c", "a") == (pytest.approx(math.log(0.2 / 0.3)), True)
+    near = [("a", math.log(0.9)), ("b", math.log(0.06))]
+    assert log_odds(near, "c", "a") == (pytest.approx(math.log(0.04 / 0.9)), True)
+    assert log_odds(near, "c", None) == (pytest.approx(math.log(0.04 / 0.96)), True)
 
 
 def test_log_odds_stay_finite_where_the_list_has_all_there_is() -> None:
