@@ -79,7 +79,7 @@ class GeneratedOracle:
         self._check_prompt()
         self.players = prompt.players
         everything = np.ones((1, len(self.players)), dtype=bool)
-        self._check_length(self._tokens(everything)[0])
+        self._tokens(everything)  # refused here if there is no room for an answer
         own = self.answers(everything)[0] if answer is None else None
         self.answer = _not_empty(
             own if answer is None else answer, is_own=answer is None
@@ -129,6 +129,7 @@ class GeneratedOracle:
         return list(vectors[1:] @ vectors[0])
 
     def _tokens(self, masks: Masks) -> list[list[int]]:
+        """The prompts under every mask, which leave room for the answer."""
         if not self._is_causal:
             return encode_all(self._loaded, self._prompt, masks)
         encoder = encoder_of(
@@ -136,7 +137,11 @@ class GeneratedOracle:
             intact_and_empty(self._prompt)[1],
             is_rendered=self._prompt.has_special_tokens,
         )
-        return [list(ids) for ids in encoder.prompts(self._prompt.write_all(masks))]
+        prompts = encoder.prompts(self._prompt.write_all(masks))
+        longest = max(map(len, prompts)) + self._longest
+        what = "the prompt, with room for the answer (max_new_tokens),"
+        check_length(longest, self._loaded.max_tokens, what)
+        return [list(ids) for ids in prompts]
 
     def _check_prompt(self) -> None:
         if self._is_causal and is_hiding(self._prompt):
@@ -144,11 +149,6 @@ class GeneratedOracle:
                 'removal="attention" does not go with generated answers, whose tokens '
                 'would not know their positions. Use removal="delete" or "mask".'
             )
-
-    def _check_length(self, tokens: list[int]) -> None:
-        room = self._longest if self._is_causal else 0
-        what = "the prompt, with room for the answer (max_new_tokens),"
-        check_length(len(tokens) + room, self._loaded.max_tokens, what)
 
 
 def _not_empty(answer: str | None, is_own: bool) -> str:

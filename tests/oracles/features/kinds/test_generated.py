@@ -171,6 +171,15 @@ def test_what_cannot_be_compared_is_refused(
         GeneratedOracle(prompt(), make("LlamaForCausalLM"), **settings)
 
 
+def test_no_room_under_a_mask_is_refused_before_the_model_runs(make: Any) -> None:
+    """Where what replaces a sentence is longer than the sentence."""
+    asked = prompt(removal="replace:" + "Nothing is known of it. " * 3)
+    loaded = make("LlamaForCausalLM")
+    oracle = GeneratedOracle(asked, loaded, answer="Oslo", max_new_tokens=5)
+    with pytest.raises(InputError, match="room for the answer"):
+        oracle.evaluate(np.zeros((1, 4), bool))
+
+
 def test_hidden_tokens_go_with_encoders_only(make: Any) -> None:
     asked = prompt(removal="attention")
     with pytest.raises(InputError, match='removal="attention"'):

@@ -174,20 +174,21 @@ def test_an_empty_context_without_a_token_for_no_answer_has_values(
 
 def test_an_answer_is_a_whole_word_where_it_is_one(make: Any) -> None:
     loaded = make("RobertaForQuestionAnswering")
-    text = "Tom is in the inn. Maria is out."
-    oracle = QuestionAnsweringOracle(
-        prompt(text), loaded, question=QUESTION, answers=["in"], value="probability"
-    )
-    shown = text.replace("the inn", "the out")
-    other = QuestionAnsweringOracle(
-        prompt(shown), loaded, question=QUESTION, answers=["in"], value="probability"
-    )
-    assert (oracle.evaluate(np.array([[False, True]])) == 0).all()
-    assert (other.evaluate(np.array([[True, False]])) > 0).all()
-    part = QuestionAnsweringOracle(  # within a word only
-        prompt(text), loaded, question=QUESTION, answers=["nn"], value="probability"
-    )
-    assert part.evaluate(np.array([[True, True]])) > 0
+    text = "Tom is in town. The inn is old."
+
+    def values(answer: str) -> np.ndarray:
+        oracle = QuestionAnsweringOracle(
+            prompt(text),
+            loaded,
+            question=QUESTION,
+            answers=[answer],
+            value="probability",
+        )
+        return oracle.evaluate(np.array([[True, False], [False, True]]))[:, 0]
+
+    assert values("in")[0] > 0
+    assert values("in")[1] == 0  # only within a word
+    assert values("nn")[1] > 0  # which it never is
 
 
 def test_batches_of_any_size_and_order_give_the_same_values(make: Any) -> None:
