@@ -207,6 +207,22 @@ def test_hidden_context_cannot_answer(make: Any) -> None:
     check(oracle, expected, MASKS)
 
 
+def test_an_answer_with_a_hidden_word_is_not_shown(make: Any) -> None:
+    loaded = make("BertForQuestionAnswering")
+    prompt = text_prompt(CONTEXT, removal="attention", segments="word")
+    oracle = QuestionAnsweringOracle(
+        prompt,
+        loaded,
+        question=QUESTION,
+        answers=["Maria works in Oslo"],
+        value="probability",
+    )
+    masks = np.ones((2, len(oracle.players)), bool)
+    masks[1, 1] = False
+    found = oracle.evaluate(masks)[:, 0]
+    assert found[0] > 0 == found[1]
+
+
 def test_hidden_text_around_a_mask(make: Any) -> None:
     for architecture in ("BertForMaskedLM", "RobertaForMaskedLM"):
         loaded = make(architecture)
