@@ -36,7 +36,8 @@ def chat_prompt(
     Args:
         messages: {"role": ..., "content": ...} in order, and what else the template
             reads, such as "tool_calls". If the last is the assistant's, it is the
-            beginning of the answer, which goes on from there.
+            beginning of the answer, which goes on from there: its content, as a
+            `text_prompt`, may be a reasoning trace whose steps are ablated.
         tokenizer: of the model, with its chat template; none for a remote endpoint that
             is sent messages.
         ablated: numbers of the messages whose contents are ablated. By default all of

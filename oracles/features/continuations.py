@@ -76,7 +76,7 @@ class Encoder:
             InputError: nothing but white space, or no tokens.
         """
         context = self.context(prompt)
-        text = with_border("" if self.is_rendered else prompt, words)
+        text = with_border(prompt, words, is_rendered=self.is_rendered)
         together = self.tokenizer(
             context + text,
             add_special_tokens=False,
@@ -145,7 +145,7 @@ def _first_of(tokenizer: Any) -> tuple[int, ...]:
     return tuple(int(token) for token in known if token is not None)[:1]
 
 
-def with_border(prompt: str, words: str) -> str:
+def with_border(prompt: str, words: str, *, is_rendered: bool = False) -> str:
     """The words with the white space that stands between them and the prompt.
 
     Raises:
@@ -156,6 +156,10 @@ def with_border(prompt: str, words: str) -> str:
             "the continuation is empty. Name the words whose probability should be "
             "explained as the target, or leave it out for the model's own answer."
         )
+    # the answer follows a template's own end ("[/INST]", ">") at once; one that is begun,
+    # or stands after "ASSISTANT:", goes on after a space
+    if is_rendered and not (prompt[-1:].isalnum() or prompt.endswith(tuple(".,:;!?"))):
+        return words
     border = prompt[len(prompt.rstrip()) :]
     if not (border or words[0].isspace()) and _wants_space(prompt, words):
         border = " "

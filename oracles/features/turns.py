@@ -212,6 +212,8 @@ class ChatPrompt:
                 "are sent messages. Pass tokenizer=loaded.tokenizer."
             )
         is_begun = bool(messages) and messages[-1]["role"] == "assistant"
+        if is_begun and not (messages[-1].get("content") or "").strip():
+            messages, is_begun = messages[:-1], False  # nothing of it is left
         try:
             text = self.tokenizer.apply_chat_template(
                 messages,

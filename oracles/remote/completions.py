@@ -71,9 +71,9 @@ def completions_oracle(
     value = checked_value(value, alternative, choices)
     intact = _checked_intact(prompt)
     client, context = Client(endpoint), _context(prompt, intact)
-    border = "" if prompt.has_special_tokens else intact
+    is_rendered = prompt.has_special_tokens
     given = [w for w in (continuation, alternative, *choices) if w is not None]
-    scored = [with_border(border, words) for words in given]
+    scored = [with_border(intact, words, is_rendered=is_rendered) for words in given]
     _probe(client, prompt, context)
     if continuation is None and not choices:
         scored.insert(0, _own_answer(client, prompt, context))

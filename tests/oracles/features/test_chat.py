@@ -322,6 +322,27 @@ def test_an_answer_already_begun_goes_on_from_there() -> None:
     assert prompt.players == ("Maria is in Oslo.", "Tom is in Lima.", "It rains.")
 
 
+@pytest.mark.parametrize("template", list(TEMPLATES))
+def test_the_steps_of_a_reasoning_trace_are_players(template: str) -> None:
+    tokenizer = with_template(template)
+    steps = text_prompt("Maria is a baker. Bakers work in Oslo.")
+    talk = [TALK[2], {"role": "assistant", "content": steps}]
+    prompt = chat_prompt(talk, tokenizer)
+    assert prompt.players == ("Maria is a baker.", "Bakers work in Oslo.")
+    assert rendered(prompt, "10").endswith("Maria is a baker.")
+    nothing = tokenizer.apply_chat_template(
+        talk[:1], tokenize=False, add_generation_prompt=True
+    )
+    assert rendered(prompt, "00") == nothing
+    loaded = LoadedModel(FACTS.model, tokenizer, "facts", FACTS.task)
+    oracle = CausalOracle(prompt, loaded, continuation="Oslo")
+    assert oracle.description["scored"] == [" Oslo"]
+    begun = text_prompt("Maria is a baker. Bakers work.", suffix="So it is")
+    talk = [TALK[2], {"role": "assistant", "content": begun}]
+    oracle = CausalOracle(chat_prompt(talk, tokenizer), loaded, continuation="Oslo")
+    assert oracle.description["scored"] == [" Oslo"]
+
+
 def test_template_arguments_reach_the_template_and_the_fingerprint() -> None:
     prompts = [
         chat_prompt([FIRST], with_template("chatml"), template_arguments=arguments)
