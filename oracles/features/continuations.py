@@ -156,8 +156,8 @@ def with_border(prompt: str, words: str, *, is_rendered: bool = False) -> str:
             "the continuation is empty. Name the words whose probability should be "
             "explained as the target, or leave it out for the model's own answer."
         )
-    # the answer follows a template's own end ("[/INST]", ">") at once; one that is begun,
-    # or stands after "ASSISTANT:", goes on after a space
+    # an answer follows a template's own end ("[/INST]", ">") at once; one that is
+    # begun, or stands after "ASSISTANT:", goes on after a space
     if is_rendered and not (prompt[-1:].isalnum() or prompt.endswith(tuple(".,:;!?"))):
         return words
     border = prompt[len(prompt.rstrip()) :]
