@@ -52,7 +52,7 @@ def text_oracle(
             stay to the target.
         segments: kind of segment, or "regex:PATTERN" or "between:PATTERN"; see
             `segments.split`. By default word for classifiers and sentence for others.
-        removal: "delete", "mask", "unknown", "pad" or "replace:TEXT"; see
+        removal: "delete", "mask", "unknown", "pad", "attention" or "replace:TEXT"; see
             `removal.make_filler`.
         device, dtype: see `load_model`.
 
