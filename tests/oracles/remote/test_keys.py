@@ -25,7 +25,7 @@ ECHOING = {"error": {"message": f"Incorrect key: {KEY}, that is {BEGINNING}***."
 FAULTS = [
     {"kind": "drop"},
     {"kind": "garbage"},
-    {"kind": "stall", "seconds": 0.5},
+    {"kind": "stall", "seconds": 2},
     *(
         {"kind": "status", "status": status, "body": ECHOING}
         for status in (400, 401, 403, 404, 429, 500)
@@ -67,7 +67,8 @@ def test_no_failure_tells_the_key(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    endpoint = server.endpoint(max_retries=0, timeout_seconds=0.2)
+    timeout = 0.7 if fault["kind"] == "stall" else 60
+    endpoint = server.endpoint(max_retries=0, timeout_seconds=timeout)
     oracle = completions_oracle(prompt, endpoint, continuation="Oslo")
     server.set(always=fault)
     with pytest.raises(RemoteError) as direct:

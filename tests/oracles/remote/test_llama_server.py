@@ -43,7 +43,7 @@ STORY = (
     "Tom works at the school. The school is in Lima."
 )
 QUESTION = "Question: In which city does Maria work? Answer:"
-TOLERANCE_NATS = 0.05  # llama.cpp keeps keys and values in 16 bits, and tabulates GELU
+TOLERANCE_NATS = 0.01  # llama.cpp keeps keys and values in 16 bits, and tabulates GELU
 MASKS = np.array([[i >> j & 1 for j in range(5)] for i in range(32)], dtype=bool)
 
 
@@ -173,7 +173,7 @@ def test_chat_log_odds_agree_with_the_local_models(
     assert is_bound < 0.5
     others = chat_oracle(prompt, endpoint, answer="Oslo").evaluate(MASKS[-1:])
     odds = CausalOracle(prompt, loaded, continuation="Oslo", value="log-odds")
-    assert others == pytest.approx(odds.evaluate(MASKS[-1:]), abs=0.2)
+    assert others == pytest.approx(odds.evaluate(MASKS[-1:]), abs=TOLERANCE_NATS)
 
 
 def test_sampled_answers_of_a_sure_model_say_which_sentences_it_needs(

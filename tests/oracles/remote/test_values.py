@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracles import InputError, Ledger, run
+from oracles.features.chat import chat_prompt
 from oracles.features.prompts import TextPrompt, text_prompt
 from oracles.remote import (
     Endpoint,
@@ -417,46 +418,52 @@ def test_answers_are_compared_by_words() -> None:
     assert contains("東京都", "東京") == 1
 
 
-class TwoTurns:
-    """A chat of a system's message and a user's, of which the last is ablated."""
+def test_a_chat_is_sent_as_its_messages_and_other_prompts_as_one(
+    server: Server, prompt: TextPrompt
+) -> None:
+    system = {"role": "system", "content": "Answer in one word."}
+    chat = chat_prompt([system, {"role": "user", "content": prompt}])
+    assert chat.players == prompt.players
+    chat_oracle(chat, server.endpoint(), answer="is").evaluate(MASKS[1:2])
+    chat_oracle(prompt, server.endpoint(), answer="is").evaluate(MASKS[1:2])
+    sent = [request["body"]["messages"] for request in server.requests()]
+    expected = [{"role": "user", "content": c} for c in prompt.write_all(MASKS[:2])]
+    assert sent[:2] == [[system, message] for message in expected]
+    assert sent[2:] == [[message] for message in expected]
+
+
+class Rendered:
+    """A text as a chat template would write it."""
+
+    has_special_tokens = True
 
     def __init__(self, prompt: TextPrompt) -> None:
         self._prompt = prompt
         self.players, self.places = prompt.players, prompt.places
-        self.description = {**prompt.description, "kind_of_prompt": "two turns"}
-        self.has_special_tokens = True
-
-    def write_messages(self, masks: np.ndarray) -> list[list[dict[str, str]]]:
-        system = {"role": "system", "content": "Answer in one word."}
-        written = self._prompt.write_all(masks)
-        return [[system, {"role": "user", "content": text}] for text in written]
+        self.description = prompt.description
 
     def write_all(self, masks: np.ndarray) -> list[str]:
-        chats = self.write_messages(masks)
-        return ["<s>" + "".join(m["content"] for m in chat) for chat in chats]
+        return [f"<s>[{text}]\n" for text in self._prompt.write_all(masks)]
 
 
-def test_a_chat_is_sent_as_its_messages_and_other_prompts_as_one(
+def test_a_rendered_chat_keeps_its_end_and_gets_no_second_beginning(
     server: Server, prompt: TextPrompt
 ) -> None:
-    chat_oracle(TwoTurns(prompt), server.endpoint(), answer="is")
-    chat_oracle(prompt, server.endpoint(), answer="is")
-    sent = [request["body"]["messages"] for request in server.requests()]
-    assert [[message["role"] for message in chat] for chat in sent] == [
-        ["system", "user"],
-        ["user"],
-    ]
-    assert sent[0][1] == sent[1][0]
-
-
-def test_a_chat_templates_own_beginning_is_not_doubled(
-    server: Server, prompt: TextPrompt
-) -> None:
-    completions_oracle(TwoTurns(prompt), server.endpoint(), continuation="is")
+    completions_oracle(Rendered(prompt), server.endpoint(), continuation="is")
     completions_oracle(prompt, server.endpoint(), continuation="is")
-    first, second = [r["body"] for r in server.requests()][1::2]
-    assert first["add_special_tokens"] is False
-    assert "add_special_tokens" not in second
+    bodies = [request["body"] for request in server.requests()]
+    assert [body["prompt"][-5:] for body in bodies] == [
+        "er:]\n",
+        ":]\nis",
+        "swer:",
+        "r: is",
+    ]
+    assert [body.get("add_special_tokens") for body in bodies] == [
+        False,
+        False,
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize(
