@@ -1,8 +1,8 @@
 """The runner: asks an oracle for the values of masks, and pays for each mask once."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,17 +149,27 @@ def _ask(oracle: Oracle, rows: np.ndarray, kept: _Kept) -> None:
     if not isinstance(oracle, PaidOracle):
         kept.add(rows, oracle.evaluate(kept.masks[rows]))
         return
-    answers = oracle.evaluate_each(kept.masks[rows])
-    answered: tuple[Sequence[int], Values] = [], np.empty((0, 0))
+    with closing(oracle.evaluate_each(kept.masks[rows])) as answers:
+        _keep(answers, rows, kept)
+
+
+def _keep(
+    answers: Generator[tuple[Sequence[int], Values], None, None],
+    rows: np.ndarray,
+    kept: _Kept,
+) -> None:
+    """Keep answers as they come; of a failure or Ctrl-C, what came until then."""
+    places: Sequence[int] = []
+    values: Values = np.empty((0, 0))
     try:
-        for answered in answers:
-            kept.add(rows[list(answered[0])], answered[1])
+        for places, values in answers:
+            kept.add(rows[list(places)], values)
     except (ModelError, InputError) as error:
         raise kept.stopped(error) from error
     except KeyboardInterrupt:
-        # it may have come while `answered` was being kept, or with more on the way
-        if len(answered[0]):
-            kept.add(rows[list(answered[0])], answered[1])
+        # it may have come while these were being kept, or with more on the way
+        if len(places):
+            kept.add(rows[list(places)], values)
         with suppress(KeyboardInterrupt, StopIteration, ModelError, InputError):
             places, values = answers.throw(KeyboardInterrupt)
             kept.add(rows[list(places)], values)

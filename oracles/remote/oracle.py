@@ -101,7 +101,7 @@ class RemoteOracle:
         """Rows and their values as they are answered; see `oracles.PaidOracle`."""
         written = self._question.write_all(check_masks(masks, len(self.players)))
         self.check_affordable(len(set(written)))
-        return self._client.ask_each(written, self._question.value_of)
+        yield from self._client.ask_each(written, self._question.value_of)
 
     def check_affordable(self, num_ablations: int) -> None:
         """Refuse ablations that need more requests than are left.

@@ -14,7 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oracles import InputError, InterruptedRun, Ledger, PaidOracle, StoppedRun, run
+from oracles import (
+    InputError,
+    InterruptedRun,
+    Ledger,
+    LedgerError,
+    PaidOracle,
+    StoppedRun,
+    run,
+)
 from oracles.features.prompts import text_prompt
 from oracles.remote import RemoteError, RemoteOracle, completions_oracle
 
@@ -174,6 +182,35 @@ def test_a_run_beyond_the_cap_is_refused_before_it_starts(server: Server) -> Non
         run(oracle, MASKS)
     assert server.requests() == []
     assert run(oracle, MASKS[:38]).paid == 38
+
+
+def test_nothing_more_is_sent_once_the_ledger_cannot_be_written(
+    server: Server, tmp_path: Path
+) -> None:
+    oracle = oracle_of(server, concurrency=2)
+    server.set(delay=0.05)
+    ledger = Ledger(tmp_path / "l")
+    ledger.write(oracle.fingerprint, np.ones((1, 6), bool), np.zeros((1, 1)))
+    with pytest.raises(LedgerError) as caught:
+        run(oracle, MASKS[:60], ledger=ledger, progress=lambda *_: ledger.close())
+    sent = len(server.requests())
+    time.sleep(0.3)
+    assert len(server.requests()) <= sent + 2 < 20
+    assert caught.value.__traceback__ is not None  # and so all its frames
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_cap_that_retries_used_up_ends_the_run_with_what_was_paid_for(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys.modules["oracles.run"], "BATCH_SIZE", 32)
+    oracle = oracle_of(server, max_requests=2 + 64 + 5)
+    server.set(faults=[{"kind": "drop"}] * 10)
+    with Ledger(tmp_path / "l") as ledger:
+        with pytest.raises(StoppedRun, match=r"27 left.*after 32 of 64.*goes on"):
+            run(oracle, MASKS, ledger=ledger)
+        assert len(server.requests()) == 42
+        assert run(oracle_of(server), MASKS, ledger=ledger).paid == 32
 
 
 def test_a_remote_oracle_is_a_paid_oracle(server: Server) -> None:
