@@ -1,6 +1,5 @@
 """Log-odds of an answer's first token, from the likeliest ones that a server lists."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,16 +9,17 @@ import numpy as np
 from oracles.base import Masks
 from oracles.errors import InputError
 from oracles.features.prompts import Prompt
+from oracles.features.targets import among, check_together
 from oracles.remote.client import Client
 from oracles.remote.endpoint import Endpoint
+from oracles.remote.listed import against_all_others, log_probability
 from oracles.remote.messages import read_chat, write_chats
 from oracles.remote.oracle import RemoteOracle
 from oracles.remote.session import RemoteError, Session
-from oracles.remote.wire import UNABLE, first_tokens, is_over_at_once
+from oracles.remote.wire import first_tokens, is_over_at_once, with_way_out
 
 PATH = "/chat/completions"
 TOP = 20  # what OpenAI and vLLM list at most
-ROUNDING = 1e-6  # probabilities are told apart to about this, in float32
 NEXT_MODE = (
     "If it lists no log-probabilities, use sampled_oracle, which needs answers only."
 )
@@ -35,6 +35,7 @@ def chat_oracle(
     *,
     answer: str | None = None,
     alternative: str | None = None,
+    choices: Sequence[str] = (),
     top: int = TOP,
 ) -> RemoteOracle:
     """Log-odds of the answer's first token, from a chat's top log-probabilities.
@@ -54,27 +55,31 @@ def chat_oracle(
         answer: whose first token is scored, perhaps written elsewhere. By default the
             likeliest first token after the intact prompt.
         alternative: what it is compared with; by default all other tokens.
+        choices: if given, in place of an answer: one output for the first token of each
+            of two or more answers, its log-odds against the others, all from the same
+            single request.
         top: how many tokens the server is asked to list.
 
     `account`: `bounds`, the share of ablations of which a probability was not listed.
 
     Raises:
-        InputError: an answer that is not listed after the intact prompt, or that
-            begins as the alternative does.
+        InputError: an answer that is not listed after the intact prompt, or answers
+            that begin alike.
         RemoteError: the server does not answer, or not with what this needs.
     """
+    check_together(answer, alternative, choices, per_token=False)
+    given = [w for w in (answer, alternative, *choices) if w is not None]
+    if not all(words.strip() for words in given):
+        raise InputError(
+            f"one of {given} is empty. Name answers whose first tokens are compared."
+        )
     client = Client(endpoint)
     intact = write_chats(prompt, np.ones((1, len(prompt.players)), dtype=bool))[0]
     listed = _probe(client, intact, top)
-    answer = _likeliest(listed) if answer is None else _begins(answer, listed)
-    if alternative is not None:
-        alternative = _begins(alternative, listed, may_be_missing=True)
-    if answer == alternative:
-        raise InputError(
-            f"answer and alternative both begin with the token {answer!r}. Compare "
-            "words that begin otherwise, or use completions_oracle."
-        )
-    return RemoteOracle(_FirstToken(prompt, answer, alternative, top), client)
+    if answer is None and not choices:
+        given.insert(0, _likeliest(listed))
+    words = _first_words(given, listed, num_needed=len(choices) or 1)
+    return RemoteOracle(_FirstToken(prompt, words, bool(choices), top), client)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +88,15 @@ class _FirstToken:
 
     Attributes:
         prompt: what is ablated.
-        answer: the token, without white space around it.
-        alternative: another, or None for all others.
+        words: the answer's token, perhaps its alternative's, or the choices'; without
+            white space around them.
+        has_choices: whether they are choices.
         top: how many tokens are listed.
     """
 
     prompt: Prompt
-    answer: str
-    alternative: str | None
+    words: tuple[str, ...]
+    has_choices: bool
     top: int
     _bounds: list[bool] = field(default_factory=list)
 
@@ -104,17 +110,21 @@ class _FirstToken:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        others = "all others" if self.alternative is None else repr(self.alternative)
-        return (f"log-odds of {self.answer!r} against {others}",)
+        if self.has_choices:
+            return tuple(f"log-odds of {w!r} among the choices" for w in self.words)
+        others = repr(self.words[1]) if len(self.words) == 2 else "all others"
+        return (f"log-odds of {self.words[0]!r} against {others}",)
 
     @property
     def description(self) -> Mapping[str, Any]:
+        is_compared = len(self.words) == 2 and not self.has_choices
         return {
             "kind": "remote-chat",
             **self.prompt.description,
             "value": "log-odds",
-            "answer": self.answer,
-            "alternative": self.alternative,
+            "answer": None if self.has_choices else self.words[0],
+            "alternative": self.words[1] if is_compared else None,
+            "choices": list(self.words) if self.has_choices else [],
             "top": self.top,
             "not_listed": BOUND,
         }
@@ -129,47 +139,14 @@ class _FirstToken:
 
     def value_of(self, session: Session, written: str) -> np.ndarray:
         listed = _listed(session.ask, written, self.top)
-        value, is_bound = log_odds(listed, self.answer, self.alternative)
-        self._bounds.append(is_bound)
-        return np.array([value])
-
-
-def log_odds(
-    listed: Sequence[tuple[str, float]], answer: str, alternative: str | None
-) -> tuple[float, bool]:
-    """log p(answer) - log p(alternative or all others), and whether one is a bound.
-
-    Args:
-        listed: the likeliest tokens and their log-probabilities.
-        answer: a token without the white space around it.
-        alternative: another, or None for all others.
-
-    >>> value, is_bound = log_odds([(" yes", -0.5), ("no", -2.5)], "yes", "no")
-    >>> value, is_bound
-    (2.0, False)
-    """
-    left = 1 - math.fsum(math.exp(value) for _, value in listed)
-    last = min(value for _, value in listed)
-    bound = min(last, math.log(max(left, ROUNDING)))
-
-    def found(is_counted: Callable[[str], bool]) -> float:
-        """Log-probability of all listed tokens of a kind, -inf if there are none."""
-        values = [value for token, value in listed if is_counted(token.strip())]
-        return float(np.logaddexp.reduce(values)) if values else -math.inf
-
-    wanted = found(lambda token: token == answer)
-    if alternative is not None:
-        other = found(lambda token: token == alternative)
-        is_bound = -math.inf in (wanted, other)
-        return max(wanted, bound) - max(other, bound), is_bound
-    if wanted == -math.inf:
-        return bound - math.log1p(-math.exp(bound)), True
-    # what is left over is known to within rounding, and so counts beyond that only
-    rest = math.log(left - ROUNDING) if left > ROUNDING else -math.inf
-    other = float(np.logaddexp(found(lambda token: token != answer), rest))
-    if other == -math.inf:
-        return wanted - math.log(ROUNDING), True
-    return wanted - other, False
+        if len(self.words) == 1:
+            value, is_bound = against_all_others(listed, self.words[0])
+            self._bounds.append(is_bound)
+            return np.array([value])
+        pairs = [log_probability(listed, word) for word in self.words]
+        self._bounds.append(any(is_bound for _, is_bound in pairs))
+        logs = np.array([[value for value, _ in pairs]])
+        return among(logs, "log-odds", None if self.has_choices else [0])[0]
 
 
 def _listed(
@@ -194,9 +171,7 @@ def _probe(client: Client, intact: str, top: int) -> list[tuple[str, float]]:
     try:
         return _listed(client.ask, intact, top)
     except RemoteError as error:
-        if error.status not in UNABLE:
-            raise
-        raise RemoteError(f"{error} {NEXT_MODE}", error.status) from None
+        raise with_way_out(error, NEXT_MODE) from None
 
 
 def _likeliest(listed: Sequence[tuple[str, float]]) -> str:
@@ -209,20 +184,35 @@ def _likeliest(listed: Sequence[tuple[str, float]]) -> str:
     )
 
 
-def _begins(
-    words: str, listed: Sequence[tuple[str, float]], *, may_be_missing: bool = False
-) -> str:
-    """The token that the words begin with, as the listed ones show it."""
-    words = words.strip()
+def _beginning(words: str, listed: Sequence[tuple[str, float]]) -> str:
+    """The token that words begin with, as the listed ones show it; "" if none does."""
     tokens = {token.strip() for token, _ in listed} - {""}
-    beginnings = [token for token in tokens if words.startswith(token)]
-    if beginnings:
-        return max(beginnings, key=len)
-    if may_be_missing and words:
-        return words
-    shown = ", ".join(repr(token) for token, _ in listed)
-    raise InputError(
-        f"answer={words!r} does not begin with one of the {len(listed)} likeliest "
-        f"tokens after the intact prompt: {shown}. Name another, ask for more with "
-        "top, or use completions_oracle or sampled_oracle."
+    return max((t for t in tokens if words.startswith(t)), key=len, default="")
+
+
+def _first_words(
+    given: Sequence[str], listed: Sequence[tuple[str, float]], num_needed: int
+) -> tuple[str, ...]:
+    """The tokens that answers begin with; one that is not listed is a token itself.
+
+    Raises:
+        InputError: none of the first so many is listed, or two are the same.
+    """
+    begun = [_beginning(words.strip(), listed) for words in given]
+    if not any(begun[:num_needed]):
+        shown = ", ".join(repr(token) for token, _ in listed)
+        asked = " or ".join(map(repr, given[:num_needed]))
+        raise InputError(
+            f"{asked} does not begin with one of the {len(listed)} likeliest tokens "
+            f"after the intact prompt: {shown}. Name another, ask for more with top, "
+            "or use completions_oracle or sampled_oracle."
+        )
+    found = tuple(
+        token or words.strip() for token, words in zip(begun, given, strict=True)
     )
+    if len(set(found)) < len(found):
+        raise InputError(
+            f"of {list(given)} two begin with the same token ({', '.join(found)}). "
+            "Compare answers that begin otherwise, or use completions_oracle."
+        )
+    return found

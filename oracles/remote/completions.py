@@ -15,7 +15,7 @@ from oracles.remote.client import Client
 from oracles.remote.endpoint import Endpoint
 from oracles.remote.oracle import RemoteOracle
 from oracles.remote.session import RemoteError, Session
-from oracles.remote.wire import UNABLE, Tail, check_aligned, echoed_tail, text_of
+from oracles.remote.wire import Tail, check_aligned, echoed_tail, text_of, with_way_out
 
 PATH = "/completions"
 ANSWER_TOKENS = 16  # longest answer taken from the model itself
@@ -204,9 +204,7 @@ def _probe(client: Client, prompt: Prompt, context: str) -> None:
         echoed_tail(answer, context, len(context) - 1)
         check_aligned(answer, context)
     except RemoteError as error:
-        if error.status not in UNABLE:
-            raise
-        raise RemoteError(f"{error} {NEXT_MODE}", error.status) from None
+        raise with_way_out(error, NEXT_MODE) from None
 
 
 def _own_answer(client: Client, prompt: Prompt, context: str) -> str:

@@ -83,7 +83,9 @@ class RemoteOracle:
         The URL is in it, since a name may stand for other weights on another server;
         key, limits, retries and concurrency are not, since they change no value.
         """
-        return fingerprint_of(self.description)
+        told_only = ("not_listed",)  # the wording of which changes no value
+        kept = {k: v for k, v in self.description.items() if k not in told_only}
+        return fingerprint_of(kept)
 
     def evaluate(self, masks: Masks) -> Values:
         """Values (m, k). A failure loses what was answered; the runner loses nothing.

@@ -13,10 +13,22 @@ GREEDY_NATS = 0.05  # two equal tokens may swap places by rounding, no more
 MISPLACED = (
     "the server's log-probabilities do not stand beside the tokens they belong to:"
 )
-UNABLE = (None, 400, 404, 405, 422, 500, 501)
-"""Statuses of servers that cannot do what is asked; None: they answer without it."""
+UNABLE = (400, 404, 405, 422, 500, 501)
+"""Statuses of servers that cannot do what is asked."""
+
 UNLIKE = (KeyError, IndexError, TypeError, ValueError, OverflowError)
 """What reading an answer of another form than expected raises."""
+
+
+class LackingError(RemoteError):
+    """A server answered without something that was asked for."""
+
+
+def with_way_out(error: RemoteError, way_out: str) -> RemoteError:
+    """The error, and what to do if it means that the server cannot do what is asked."""
+    if isinstance(error, LackingError) or error.status in UNABLE:
+        return RemoteError(f"{error} {way_out}", error.status)
+    return error
 
 
 @dataclass(frozen=True)
@@ -49,9 +61,9 @@ def texts_of(answer: Mapping[str, Any]) -> list[str]:
             for choice in answer["choices"]
         ]
     except UNLIKE:
-        raise RemoteError("the server's answer holds no text.") from None
+        raise LackingError("the server's answer holds no text.") from None
     if not texts or not all(isinstance(text, str | None) for text in texts):
-        raise RemoteError("the server's answer holds no text.")
+        raise LackingError("the server's answer holds no text.")
     return [text or "" for text in texts]
 
 
@@ -77,7 +89,7 @@ def first_tokens(answer: Mapping[str, Any], top: int) -> list[tuple[str, float]]
         RemoteError: none are listed.
     """
     if is_over_at_once(answer):
-        raise RemoteError(
+        raise LackingError(
             "the model ended its answer before the first token, and the server lists "
             "none then. Have the prompt ask for an answer in a part that is kept."
         )
@@ -87,7 +99,7 @@ def first_tokens(answer: Mapping[str, Any], top: int) -> list[tuple[str, float]]
     except UNLIKE:
         pairs = []
     if not pairs or not all(math.isfinite(value) for _, value in pairs):
-        raise RemoteError("the server lists no log-probabilities of first tokens.")
+        raise LackingError("the server lists no log-probabilities of first tokens.")
     return sorted(pairs, key=lambda pair: -pair[1])[:top]
 
 
@@ -104,13 +116,13 @@ def echoed_tail(answer: Mapping[str, Any], sent: str, start: int) -> Tail:
     chosen = (begins >= start) | (ends > start)
     found = echo.log_probabilities[: echo.count][chosen]
     if not chosen.any() or not np.isfinite(found).all():
-        raise RemoteError(
+        raise LackingError(
             "the server gives no log-probability for some tokens of what is scored "
             f"({sent[start:]!r})."
         )
     joined = "".join(np.array(echo.tokens[: echo.count], dtype=object)[chosen])
     if begins[chosen][0] != start and not joined.endswith(sent[start:]):
-        raise RemoteError(
+        raise LackingError(
             f"the server's tokens do not show where {sent[start:]!r} begins."
         )
     return Tail(ends[chosen] - start, found)
@@ -131,7 +143,7 @@ def check_aligned(answer: Mapping[str, Any], sent: str) -> None:
     likeliest = max(echo.last_top.values(), default=-math.inf)
     found = echo.log_probabilities[-1]
     if not found >= likeliest - GREEDY_NATS:  # NaN included
-        raise RemoteError(
+        raise LackingError(
             f"{MISPLACED} it wrote {echo.tokens[-1]!r} as the likeliest, and says that "
             f"this has log-probability {found} and another token {likeliest}."
         )
@@ -159,7 +171,7 @@ class _Echo:
     def read(cls, answer: Mapping[str, Any], sent: str) -> "_Echo":
         text, said = text_of(answer), answer["choices"][0].get("logprobs")
         if not text.startswith(sent):
-            raise RemoteError("the server does not echo the prompt.")
+            raise LackingError("the server does not echo the prompt.")
         try:
             tokens = [str(token) for token in said["tokens"]]
             logs = np.array(said["token_logprobs"], dtype=float)  # None becomes NaN
@@ -170,7 +182,7 @@ class _Echo:
             if logs.shape != (len(tokens),) or not tokens:
                 raise ValueError
         except (*UNLIKE, AttributeError):
-            raise RemoteError(
+            raise LackingError(
                 "the server echoes the prompt without its log-probabilities."
             ) from None
         if len(begins) != len(tokens):
@@ -187,7 +199,7 @@ def _is_written(answer: Mapping[str, Any], last: str, sent: str, written: str) -
     is_plain = last.isascii() and bool(last)  # not a part of a character
     if written:
         if is_plain and written.isascii() and last.strip() != written.strip():
-            raise RemoteError(
+            raise LackingError(
                 f"{MISPLACED} it wrote {written!r}, and the last it lists is {last!r}."
             )
         return True

@@ -23,7 +23,8 @@ from oracles.remote import (
     completions_oracle,
     sampled_oracle,
 )
-from oracles.remote.chat import ROUNDING, log_odds
+from oracles.remote.listed import ROUNDING, against_all_others
+from oracles.remote.listed import log_probability as listed_log_probability
 from oracles.remote.similarity import contains, equals
 from oracles.remote.wire import (
     check_aligned,
@@ -281,16 +282,17 @@ def test_log_odds_from_a_list_are_exact_where_listed_and_bounds_elsewhere(
     for token, value in zip(tokens, logs, strict=True):
         other = np.logaddexp.reduce(np.delete(logs, tokens.index(token)))
         exact = value - other
-        found, is_bound = log_odds(listed, token.strip(), None)
+        found, is_bound = against_all_others(listed, token.strip())
         if token in dict(listed) and other > math.log(1e-3):
             assert not is_bound
             assert found == pytest.approx(exact, abs=3e-3)
         elif token not in dict(listed):
             assert is_bound
             assert found >= exact - 1e-6
-    first, is_bound = log_odds(listed, "t0", "t1")
+    second, is_bound = listed_log_probability(listed, "t1")
     assert is_bound == (top < 2)
-    assert first == pytest.approx(logs[0] - logs[1]) or is_bound
+    assert second == pytest.approx(logs[1]) or is_bound
+    assert second >= logs[1] - 1e-9
 
 
 JSON = st.recursive(
@@ -339,25 +341,42 @@ def test_answers_of_any_form_are_read_or_refused(choice: dict, usage: object) ->
 
 def test_a_bound_is_the_last_listed_or_what_is_left_over() -> None:
     far = [("a", math.log(0.3)), ("b", math.log(0.2))]
-    assert log_odds(far, "c", "a") == (pytest.approx(math.log(0.2 / 0.3)), True)
+    assert listed_log_probability(far, "c") == (pytest.approx(math.log(0.2)), True)
     near = [("a", math.log(0.9)), ("b", math.log(0.06))]
-    assert log_odds(near, "c", "a") == (pytest.approx(math.log(0.04 / 0.9)), True)
-    assert log_odds(near, "c", None) == (pytest.approx(math.log(0.04 / 0.96)), True)
+    assert listed_log_probability(near, "c") == (pytest.approx(math.log(0.04)), True)
+    odds = pytest.approx(math.log(0.04 / 0.96))
+    assert against_all_others(near, "c") == (odds, True)
 
 
 def test_log_odds_stay_finite_where_the_list_has_all_there_is() -> None:
-    value, is_bound = log_odds([("yes", 0.0)], "yes", None)
+    value, is_bound = against_all_others([("yes", 0.0)], "yes")
     assert value == pytest.approx(-math.log(ROUNDING))
     assert is_bound
-    value, is_bound = log_odds([("yes", -1e-9), ("no", -20.7)], "yes", None)
+    value, is_bound = against_all_others([("yes", -1e-9), ("no", -20.7)], "yes")
     assert value == pytest.approx(20.7, abs=0.01)
     assert not is_bound
 
 
 def test_white_space_around_a_token_does_not_tell_it_from_another() -> None:
     listed = [("yes", math.log(0.3)), (" yes", math.log(0.2)), ("no", math.log(0.25))]
-    assert log_odds(listed, "yes", "no")[0] == pytest.approx(math.log(2))
-    assert log_odds(listed, "yes", None)[0] == pytest.approx(0, abs=1e-5)
+    assert listed_log_probability(listed, "yes")[0] == pytest.approx(math.log(0.5))
+    assert against_all_others(listed, "yes")[0] == pytest.approx(0, abs=1e-5)
+
+
+def test_choices_of_a_chat_are_compared_from_one_request(
+    server: Server, prompt: TextPrompt
+) -> None:
+    choices = ("Oslo", "Lima", "unknown")
+    oracle = chat_oracle(prompt, server.endpoint(), choices=choices, top=40)
+    contexts = prompt.write_all(MASKS)
+    server.set()
+    found = oracle.evaluate(MASKS)
+    assert len(server.requests()) == len(set(contexts))
+    logs = np.array([[next_words(c)[f" {w}"] for w in choices] for c in contexts])
+    shares = np.exp(logs) / np.exp(logs).sum(axis=1, keepdims=True)
+    assert np.allclose(found, np.log(shares / (1 - shares)))
+    assert oracle.outputs[1] == "log-odds of 'Lima' among the choices"
+    assert oracle.account["bounds"] == 0
 
 
 def test_an_answer_that_is_not_listed_is_refused_with_what_is(
@@ -365,7 +384,7 @@ def test_an_answer_that_is_not_listed_is_refused_with_what_is(
 ) -> None:
     with pytest.raises(InputError, match=r"'Quito'.*' \.', ' is'.*sampled_oracle"):
         chat_oracle(prompt, server.endpoint(), answer="Quito")
-    with pytest.raises(InputError, match="both begin with"):
+    with pytest.raises(InputError, match="begin with the same token"):
         chat_oracle(prompt, server.endpoint(), answer="is it", alternative="is not")
     assert chat_oracle(prompt, server.endpoint(), answer="is it").outputs == (
         "log-odds of 'is' against all others",
@@ -505,6 +524,9 @@ def test_a_path_that_is_not_there_names_the_next_way(
             {"alternative": "Lima", "per_token": True},
             "an alternative is compared as a whole",
         ),
+        (chat_oracle, {"answer": " "}, "is empty"),
+        (chat_oracle, {"choices": ["yes", "yes"]}, "two or more different"),
+        (chat_oracle, {"choices": ["yes", "no"], "answer": "yes"}, "Leave out"),
         (sampled_oracle, {"answer": " "}, "answer=' ' has no word"),
         (sampled_oracle, {"value": "likeness"}, "'likeness' is not known"),
         (sampled_oracle, {"draws": 0}, "draws=0"),
