@@ -77,10 +77,13 @@ class QuestionAnsweringOracle:
         self.players = prompt.players
         everything = np.ones((1, len(self.players)), dtype=bool)
         [pair] = self._pairs(everything)
-        answer, confidence = self._predict(pair)
+        answer, place, confidence = self._predict(pair)
         self._answers = [text.strip() for text in answers] or [answer]
+        own_place = None if answers else place
         can_refuse = self._null(pair) is not None
-        self._patterns = [_pattern(a, pair.text, can_refuse) for a in self._answers]
+        self._patterns = [
+            _pattern(text, pair.text, own_place, can_refuse) for text in self._answers
+        ]
         named = [repr(text) if text else "no answer" for text in self._answers]
         self.outputs = tuple(f"{self._value} of {name}" for name in named)
         self.description: Mapping[str, Any] = {
@@ -100,7 +103,8 @@ class QuestionAnsweringOracle:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of weights, context, question and settings, not of the batch size."""
-        return fingerprint(self.description, self._loaded)
+        patterns = [found and found.pattern for found in self._patterns]
+        return fingerprint(self.description, self._loaded, patterns=patterns)
 
     def evaluate(self, masks: Masks) -> Values:
         """Every answer's value under every mask, (m, k)."""
@@ -180,8 +184,9 @@ class QuestionAnsweringOracle:
         places = (i for i, span in enumerate(pair.spans) if span is None)
         return next((i for i in places if pair.ids[i] == token), None)
 
-    def _predict(self, pair: Pair) -> tuple[str, float]:
-        """The most likely answer to the intact context, and its span's probability."""
+    def _predict(self, pair: Pair) -> tuple[str, int, float]:
+        """The most likely answer to the intact context, where it starts, and its
+        span's probability."""
         import torch
 
         marked = torch.tensor([pair.marked(self._marks(pair, ()))])
@@ -196,14 +201,17 @@ class QuestionAnsweringOracle:
             likely[null, null + 1 :] = 0
         first, last = divmod(int(likely.argmax()), likely.shape[1])
         begins, ends = pair.spans[first], pair.spans[last]
-        text = pair.text[begins[0] : ends[1]].strip() if begins and ends else ""
-        return text, float(likely[first, last])
+        start, end = (begins[0], ends[1]) if begins and ends else (0, 0)
+        words = pair.text[start:end].lstrip()
+        return words.rstrip(), end - len(words), float(likely[first, last])
 
 
-def _pattern(answer: str, intact: str, can_refuse: bool) -> re.Pattern[str] | None:
+def _pattern(
+    answer: str, intact: str, place: int | None, can_refuse: bool
+) -> re.Pattern[str] | None:
     """What finds an answer in a context; None for "no answer".
 
-    As a whole word, if it is one in the intact context.
+    As a whole word, if it is one in the intact context: at its place, if that is known.
     """
     if not answer and can_refuse:
         return None
@@ -215,7 +223,7 @@ def _pattern(answer: str, intact: str, can_refuse: bool) -> re.Pattern[str] | No
     words = r"\s+".join(map(re.escape, answer.split()))
     for pattern in (rf"(?<!\w){words}(?!\w)", words):
         found = re.compile(pattern, re.IGNORECASE)
-        if found.search(intact):
+        if found.search(intact) if place is None else found.match(intact, place):
             return found
     raise InputError(
         f"the answer {answer!r} is not in the context, so this model cannot give it. "

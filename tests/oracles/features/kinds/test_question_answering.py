@@ -34,23 +34,28 @@ def masks_of(oracle: QuestionAnsweringOracle, count: int = 12) -> np.ndarray:
     return masks
 
 
-def alone(loaded: Any, context: str, answer: str) -> tuple[float, list[float]]:
-    """Probability of an answer by transformers alone, and its spans' summed logits."""
+def scores(loaded: Any, context: str) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    """Encoded pair, start and end logits by transformers, -inf off the context."""
     encoded = loaded.tokenizer(QUESTION, context, return_tensors="pt")
     inputs = dict(encoded)
     if "Bert" not in type(loaded.model).__name__ or "Distil" in str(type(loaded.model)):
         inputs.pop("token_type_ids", None)
     with torch.no_grad():
         output = loaded.model(**inputs)
-    start, end = output.start_logits[0].double(), output.end_logits[0].double()
-    parts = encoded.sequence_ids(0)
-    allowed = [part == 1 for part in parts]
+    allowed = [part == 1 for part in encoded.sequence_ids(0)]
     cls = loaded.tokenizer.cls_token_id
     if cls is not None:
         allowed[encoded["input_ids"][0].tolist().index(cls)] = True
     shut = torch.tensor([not a for a in allowed])
-    p_start = start.masked_fill(shut, -torch.inf).softmax(0)
-    p_end = end.masked_fill(shut, -torch.inf).softmax(0)
+    start, end = output.start_logits[0].double(), output.end_logits[0].double()
+    both = [logits.masked_fill(shut, -torch.inf) for logits in (start, end)]
+    return encoded, both[0], both[1]
+
+
+def alone(loaded: Any, context: str, answer: str) -> tuple[float, list[float]]:
+    """Probability of an answer, and its spans' summed logits."""
+    encoded, start, end = scores(loaded, context)
+    p_start, p_end = start.softmax(0), end.softmax(0)
     total, logits, at = 0.0, [], context.find(answer)
     while at >= 0:
         first = encoded.char_to_token(0, at, 1)
@@ -59,6 +64,23 @@ def alone(loaded: Any, context: str, answer: str) -> tuple[float, list[float]]:
         logits.append(float(start[first] + end[last]))
         at = context.find(answer, at + 1)
     return total, logits
+
+
+def best_span(loaded: Any, context: str) -> str:
+    """Of all spans that end where they start or later, and of no answer."""
+    encoded, start, end = scores(loaded, context)
+    parts = encoded.sequence_ids(0)
+    spans = {
+        (i, j): float(start[i] + end[j])
+        for i in range(len(parts))
+        for j in range(i, min(i + 30, len(parts)))
+        if parts[i] == parts[j] or i == j
+    }
+    first, last = max(spans, key=spans.__getitem__)
+    if parts[first] is None:
+        return ""
+    begin = encoded.token_to_chars(0, first).start
+    return context[begin : encoded.token_to_chars(0, last).end].strip()
 
 
 class TestContract(OracleContract):
@@ -109,26 +131,21 @@ def test_it_is_the_sum_over_all_places_of_the_answer(
             )
 
 
-def test_the_models_own_answer_is_its_best_span(make: Any) -> None:
-    loaded = make("BertForQuestionAnswering")
-    oracle = QuestionAnsweringOracle(
-        prompt(), loaded, question=QUESTION, value="probability"
-    )
-    answer = oracle.description["answers"][0]
-    assert answer == "" or answer in CONTEXT
-    told = oracle.description["prediction_probability"]
-    everything = np.ones((1, 4), bool)
-    assert oracle.evaluate(everything)[0, 0] >= told - 1e-6
-    for other in ("Oslo", "Lima", "It rains", "Maria", ""):
-        if CONTEXT.count(other) == 1:
-            rival = QuestionAnsweringOracle(
-                prompt(),
-                loaded,
-                question=QUESTION,
-                answers=[other],
-                value="probability",
-            )
-            assert rival.evaluate(everything)[0, 0] <= told + 1e-6
+@pytest.mark.parametrize("architecture", READERS)
+def test_the_models_own_answer_is_its_best_span(make: Any, architecture: str) -> None:
+    loaded = make(architecture)
+    for i in range(5):
+        context = CONTEXT[7 * i :]
+        oracle = QuestionAnsweringOracle(
+            prompt(context), loaded, question=QUESTION, value="probability"
+        )
+        answer = best_span(loaded, context)
+        assert oracle.description["answers"] == [answer]
+        told = oracle.description["prediction_probability"]
+        intact = oracle.evaluate(np.ones((1, len(oracle.players)), bool))[0, 0]
+        # byte pairs may begin with a space, which is not the answer's; the same words
+        # may stand elsewhere, too
+        assert "Bert" not in architecture or intact >= told - 1e-6
 
 
 def test_no_answer_is_an_answer(make: Any) -> None:
@@ -165,7 +182,12 @@ def test_an_empty_context_without_a_token_for_no_answer_has_values(
     masks = np.array([[False] * 4, [True] * 4])
     for value in ("logit", "log-odds", "probability"):
         oracle = QuestionAnsweringOracle(
-            prompt(), bare, question=QUESTION, answers=["Oslo"], value=value
+            prompt(),
+            bare,
+            question=QUESTION,
+            answers=["Oslo"],
+            value=value,
+            batch_size=2,
         )
         together, apart = oracle.evaluate(masks), oracle.evaluate(masks[:1])
         assert np.isfinite(together).all()
