@@ -127,6 +127,10 @@ class _FirstToken:
             "choices": list(self.words) if self.has_choices else [],
             "top": self.top,
             "not_listed": BOUND,
+            "act": "begin its answer with "
+            + " or ".join(
+                map(repr, self.words if self.has_choices else self.words[:1])
+            ),
         }
 
     @property

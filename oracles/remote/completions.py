@@ -141,6 +141,8 @@ class _Continuation:
             "choices": named if self.has_choices else [],
             "scored": list(self.scored),
             "token_ends": list(self.ends),
+            "act": "answer "
+            + " or ".join(map(repr, named if self.has_choices else named[:1])),
         }
 
     @property

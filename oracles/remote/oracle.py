@@ -83,7 +83,7 @@ class RemoteOracle:
         The URL is in it, since a name may stand for other weights on another server;
         key, limits, retries and concurrency are not, since they change no value.
         """
-        told_only = ("not_listed",)  # the wording of which changes no value
+        told_only = ("act", "not_listed")  # whose wording changes no value
         kept = {k: v for k, v in self.description.items() if k not in told_only}
         return fingerprint_of(kept)
 

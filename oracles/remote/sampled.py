@@ -126,6 +126,7 @@ class _Samples:
             "draws": self.draws,
             "seed": self.seed,
             **self.settings,
+            "act": f"answer {self.answer!r}",
         }
 
     @property
