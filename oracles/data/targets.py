@@ -1,6 +1,6 @@
 """Test points, and what is measured at them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from oracles.errors import InputError
 
 POINTWISE = ("margin", "loss")
 OUTPUTS = (*POINTWISE, "accuracy")
+Measured = dict[str, Callable[[], NDArray[np.float64]]]
 
 
 class Targets:
@@ -127,22 +128,22 @@ class Measure:
     def of_log_probs(self, log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values (m, k) of log-probabilities (m, t, C)."""
         right, others = self._split(log_probs)
-        found = {
-            "margin": right - logsumexp(others, axis=2),
-            "loss": -right,
-            "accuracy": _accuracy(right, others),
+        measured: Measured = {
+            "margin": lambda: right - _log_sum(others),
+            "loss": lambda: -right,
+            "accuracy": lambda: _accuracy(right, others),
         }
-        return np.hstack([found[kind] for kind in self.targets.outputs])
+        return np.hstack([measured[kind]() for kind in self.targets.outputs])
 
     def of_scores(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values (m, k) of scores (m, t, C) that are no log-probabilities."""
         right, others = self._split(scores)
-        found = {
-            "margin": right - others.max(axis=2),
-            "loss": (right - 1) ** 2 + (others**2).sum(axis=2),
-            "accuracy": _accuracy(right, others),
+        measured: Measured = {
+            "margin": lambda: right - others.max(axis=2),
+            "loss": lambda: (right - 1) ** 2 + (others**2).sum(axis=2),
+            "accuracy": lambda: _accuracy(right, others),
         }
-        return np.hstack([found[kind] for kind in self.targets.outputs])
+        return np.hstack([measured[kind]() for kind in self.targets.outputs])
 
     def _split(
         self, scores: NDArray[np.float64]
@@ -150,10 +151,18 @@ class Measure:
         """The right class's score (m, t), and the others' (m, t, C - 1)."""
         count, num_points, num_classes = scores.shape
         points = np.arange(num_points)
-        others = np.ones((num_points, num_classes), dtype=bool)
-        others[points, self.right] = False
-        rest = scores[:, others].reshape(count, num_points, num_classes - 1)
+        if num_classes == 2:
+            rest = scores[:, points, 1 - self.right, None]
+        else:
+            is_other = np.ones((num_points, num_classes), dtype=bool)
+            is_other[points, self.right] = False
+            rest = scores[:, is_other].reshape(count, num_points, num_classes - 1)
         return scores[:, points, self.right], rest
+
+
+def _log_sum(log_probs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log of the summed probabilities (m, t) of classes (m, t, c)."""
+    return log_probs[..., 0] if log_probs.shape[2] == 1 else logsumexp(log_probs, 2)
 
 
 def _accuracy(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from oracles.base import Values
 from oracles.data.arrays import digest_of, take
@@ -33,7 +34,7 @@ class EstimatorTrainer:
 
     Every subset gets a fresh clone, whose `random_state`s are set to the seed. A
     probability of 0, as trees give, counts as 1 / (n + C), with n kept examples and C
-    classes: its logarithm has to be finite.
+    classes, before the rest is scaled: its logarithm has to be finite.
 
     Args:
         estimator: the classifier; it is cloned, never fitted.
@@ -90,7 +91,7 @@ class EstimatorTrainer:
         if model.estimator is not None:
             found = _log_probs(model.estimator, targets.points)
             floor = -np.log(model.counts.sum() + len(model.counts))
-            found = np.where(np.isneginf(found), floor, found)
+            found = log_softmax(np.where(np.isneginf(found), floor, found), axis=1)
             log_probs[0][:, model.estimator.classes_] = found
         counts = model.counts[None]
         measure = Measure(self._classes, targets)

@@ -15,7 +15,7 @@ from oracles.data.classes import Classes, scores_with_absent, with_absent
 from oracles.data.targets import Measure, Targets
 from oracles.data.trainer import Indices
 from oracles.data.trainers.basis import Basis
-from oracles.data.trainers.minimise import Array, Problem, Slopes
+from oracles.data.trainers.minimise import Array, Loss, Problem, Slopes
 from oracles.errors import InputError
 
 ABSENT = -1e30  # the logit of a class that is not trained on
@@ -46,9 +46,10 @@ class LogisticHead:
         features: frozen features of the training examples, (n, d).
         labels: their classes.
         l2: strength of the penalty; scikit-learn's default is 1.
-        tolerance: how far the solution may be from the exact one, in units of the
-            logit. Below 3e-4 float32 no longer does, and fitting takes about twice as
-            long.
+        tolerance: how far the solution may be from the exact one, measured by the
+            Newton decrement. Logits at test points are as near, or a few times further
+            where the penalty is weak and the classes are far apart. Below 3e-4 float32
+            no longer does, and fitting takes about twice as long.
 
     Raises:
         InputError: features that are no finite matrix, another number of labels, fewer
@@ -91,9 +92,7 @@ class LogisticHead:
         self, kept: Kept, seeds: NDArray[np.int64], targets: Targets
     ) -> Values:
         """Values (m, k) of m subsets; NaN where a fit did not converge."""
-        block = self._problem.block
-        parts = [kept[i : i + block] for i in range(0, len(kept), block)]
-        return np.vstack([self._score(self._fit(part), targets) for part in parts])
+        return self._score(self._fit(kept), targets)
 
     @cached_property
     def _problem(self) -> Problem:
@@ -101,52 +100,53 @@ class LogisticHead:
         # a logistic's second derivative is at most 1/4; a softmax's p (1 - p) near 1/C
         curvature = 0.2 if self._is_binary else (1 - 1 / num_classes) / num_classes
         num_margins = 1 if self._is_binary else num_classes
-        return self._linear.problem(self._l2, curvature, num_margins)
+        loss = self._binary_loss if self._is_binary else self._softmax_loss
+        return self._linear.problem(self._l2, curvature, num_margins, loss)
 
     @cached_property
     def _start(self) -> NDArray[np.float64]:
         """Weights of all examples, (1, c, r + 1)."""
         every = np.ones((1, self.num_examples), dtype=bool)
-        return self._minimised(every, np.zeros(()))
+        return self._problem.minimised(every, np.zeros(()), self._tolerance)
 
     def _fit(self, kept: Kept) -> Head:
         counts = self._linear.classes.counts(kept)
         weights = np.zeros((len(kept), *self._start.shape[1:]))
         rows = (counts > 0).sum(axis=1) > 1  # with one class there is nothing to fit
         if rows.any():
-            weights[rows] = self._minimised(kept[rows], self._start)
+            weights[rows] = self._problem.minimised(
+                kept[rows], self._start, self._tolerance
+            )
         return Head(weights, counts)
 
-    def _minimised(self, kept: Kept, start: Array) -> NDArray[np.float64]:
-        slopes = self._binary_slopes() if self._is_binary else self._slopes(kept)
-        return self._problem.minimised(kept, slopes, start, self._tolerance)
-
-    def _binary_slopes(self) -> Slopes:
-        signs = 2.0 * self._linear.classes.codes - 1
+    def _binary_loss(self, kept: Array) -> Slopes:
+        signs = (2 * self._linear.classes.codes - 1).astype(kept.dtype)
+        tops = -(kept * signs)[:, None, :]
 
         def slopes(margins: Array) -> Array:  # -y / (1 + exp(y m))
-            sign = signs.astype(margins.dtype)
-            grown = margins * sign
+            margins *= signs
             with np.errstate(over="ignore"):
-                np.exp(grown, out=grown)
-            grown += 1
-            return np.divide(-sign, grown, out=grown)
+                np.exp(margins, out=margins)
+            margins += 1
+            return np.divide(tops, margins, out=margins)
 
         return slopes
 
-    def _slopes(self, kept: Kept) -> Slopes:
-        is_absent = (self._linear.classes.counts(kept) == 0)[:, :, None]
-        hot = self._linear.classes.one_hot.T  # (C, n)
+    def _softmax_loss(self, kept: Array) -> Slopes:
+        counts = self._linear.classes.counts(kept > 0)
+        # where a class is absent nothing is asked of its margin, and it stays at 0
+        hidden = np.where(counts == 0, ABSENT, 0.0).astype(kept.dtype)[:, :, None]
+        is_any_absent = bool((counts == 0).any())
+        hot = self._linear.classes.one_hot.T.astype(kept.dtype) * kept[:, None, :]
 
         def slopes(margins: Array) -> Array:  # softmax - one hot
-            found = np.where(is_absent, margins.dtype.type(ABSENT), margins)
-            found -= found.max(axis=1, keepdims=True)
-            np.exp(found, out=found)
-            found /= found.sum(axis=1, keepdims=True)
-            found -= hot.astype(margins.dtype)
-            # an absent class has no kept example; its weights stay where they start
-            found[np.broadcast_to(is_absent, found.shape)] = 0
-            return found
+            if is_any_absent:
+                margins += hidden
+            margins -= margins.max(axis=1, keepdims=True)
+            np.exp(margins, out=margins)
+            margins *= (kept / margins.sum(axis=1))[:, None, :]
+            margins -= hot
+            return margins
 
         return slopes
 
@@ -175,7 +175,7 @@ class RidgeHead:
         features: frozen features of the training examples, (n, d).
         labels: their classes.
         l2: strength of the penalty, scikit-learn's `alpha`.
-        tolerance: how far the solution may be from the exact one, in units of a score.
+        tolerance: how far the solution may be from the exact one; see `LogisticHead`.
 
     Raises:
         InputError: as for `LogisticHead`.
@@ -195,7 +195,9 @@ class RidgeHead:
         num_classes = len(self._linear.classes.names)
         # of two classes one column tells both, as they sum to 1
         self._num_columns = 1 if num_classes == 2 else num_classes
-        self._problem = self._linear.problem(float(l2), 1.0, self._num_columns)
+        self._problem = self._linear.problem(
+            float(l2), 1.0, self._num_columns, self._loss
+        )
         self.num_examples = len(self._linear.coordinates)
         self.description: Mapping[str, Any] = {
             "trainer": "ridge head",
@@ -220,31 +222,36 @@ class RidgeHead:
         self, kept: Kept, seeds: NDArray[np.int64], targets: Targets
     ) -> Values:
         """Values (m, k) of m subsets; NaN where a fit did not converge."""
-        block = self._problem.block
-        parts = [kept[i : i + block] for i in range(0, len(kept), block)]
-        return np.vstack([self._score(self._fit(part), targets) for part in parts])
+        return self._score(self._fit(kept), targets)
 
     @cached_property
     def _start(self) -> NDArray[np.float64]:
         """Weights of all examples, (1, c, r + 1)."""
         every = np.ones((1, self.num_examples), dtype=bool)
-        return self._minimised(every, np.zeros(()))
+        return self._problem.minimised(every, np.zeros(()), self._tolerance)
 
     def _fit(self, kept: Kept) -> Head:
         counts = self._linear.classes.counts(kept)
         weights = np.zeros((len(kept), *self._start.shape[1:]))
-        rows = counts.sum(axis=1) > 0
+        rows = (counts > 0).sum(axis=1) > 1
+        # the fit to one class: its score is 1 everywhere, and the others' 0
+        alone = (counts > 0)[~rows, -self._num_columns :]
+        weights[~rows, :, -1] = alone
         if rows.any():
-            weights[rows] = self._minimised(kept[rows], self._start)
+            weights[rows] = self._problem.minimised(
+                kept[rows], self._start, self._tolerance
+            )
         return Head(weights, counts)
 
-    def _minimised(self, kept: Kept, start: Array) -> NDArray[np.float64]:
-        hot = self._linear.classes.one_hot.T[-self._num_columns :]  # (c, n)
+    def _loss(self, kept: Array) -> Slopes:
+        hot = self._linear.classes.one_hot.T[-self._num_columns :].astype(kept.dtype)
 
         def slopes(margins: Array) -> Array:
-            return margins - hot.astype(margins.dtype)
+            margins -= hot
+            margins *= kept[:, None, :]
+            return margins
 
-        return self._problem.minimised(kept, slopes, start, self._tolerance)
+        return slopes
 
     def _score(self, model: Head, targets: Targets) -> Values:
         scores = self._linear.margins(model.weights, targets)  # (m, t, c)
@@ -276,8 +283,10 @@ class _Linear:
         coordinates = basis.coordinates(matrix)
         return _Linear(classes, basis, coordinates, matrix.shape[1], described)
 
-    def problem(self, l2: float, curvature: float, num_margins: int) -> Problem:
-        return Problem(self.coordinates, self.basis, l2, curvature, num_margins)
+    def problem(
+        self, l2: float, curvature: float, num_margins: int, loss: Loss
+    ) -> Problem:
+        return Problem(self.coordinates, self.basis, l2, curvature, num_margins, loss)
 
     def check(self, targets: Targets) -> None:
         points = as_matrix(targets.points, "the test points' features")
