@@ -202,7 +202,11 @@ def by_hand(loaded: LoadedModel, mask: np.ndarray, words: str) -> float:
     return float(steps[range(len(answer)), answer].sum())
 
 
-def test_hidden_tokens_leave_the_others_where_they_were(causal: str) -> None:
+@pytest.mark.parametrize("worth_sharing", [0.0, np.inf])
+def test_hidden_tokens_leave_the_others_where_they_were(
+    causal: str, worth_sharing: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oracles.features.prefix_cache.WORTH_SHARING", worth_sharing)
     loaded = load_model(causal)
     oracle = CausalOracle(prompt(loaded, "attention"), loaded, continuation="Oslo")
     masks = some_masks(14)
