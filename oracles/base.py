@@ -144,6 +144,40 @@ def distinct_masks(masks: Masks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return first[order], rank[inverse.ravel()]
 
 
+@dataclass(frozen=True, eq=False)
+class Averaged:
+    """Distinct masks and the means of their values.
+
+    Attributes:
+        first: where each comes first among those given, (d,).
+        place: each given one's place among them, (m,).
+        counts: how often each comes, (d,).
+        means: shape (d, k).
+        noise: variance of a single value around its mask's mean, (k,); None if no mask
+            comes twice.
+    """
+
+    first: NDArray[np.int64]
+    place: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    means: Values
+    noise: NDArray[np.float64] | None
+
+
+def averaged(masks: Masks, values: Values) -> Averaged:
+    """Average the values (m, k) of masks (m, n) that repeat."""
+    first, place = distinct_masks(masks)
+    counts = np.bincount(place)
+    sums = np.zeros((len(first), values.shape[1]))
+    np.add.at(sums, place, values)
+    means = sums / counts[:, None]
+    noise = None
+    if len(first) < len(masks):
+        squares = ((values - means[place]) ** 2).sum(axis=0)
+        noise = squares / (len(masks) - len(first))
+    return Averaged(first, place, counts, means, noise)
+
+
 def fingerprint_of(description: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of JSON-ready data, independent of key order."""
     canonical = json.dumps(description, sort_keys=True, ensure_ascii=False)

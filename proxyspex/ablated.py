@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from oracles import Masks, Values, distinct_masks
+from oracles import Masks, Values, averaged
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +16,7 @@ class Ablated:
         masks: shape (d, n).
         values: shape (d, k).
         first: the row of each among those given, (d,).
-        num_designed: the first so many are of the design; the intact one is row 0.
+        telling: rows that are a sample of the masks faithfulness is over.
         noise_floor: variance of a single value around its mask's mean, (k,); None if
             no mask comes twice.
     """
@@ -24,25 +24,18 @@ class Ablated:
     masks: Masks
     values: Values
     first: NDArray[np.int64]
-    num_designed: int
+    telling: NDArray[np.int64]
     noise_floor: NDArray[np.float64] | None
 
     @classmethod
-    def of(cls, masks: Masks, values: Values, num_designed: int) -> "Ablated":
-        """From masks (m, n), some of which may repeat, and values (m, k)."""
-        first, place = distinct_masks(masks)
-        counts = np.bincount(place)
-        sums = np.zeros((len(first), values.shape[1]))
-        np.add.at(sums, place, values)
-        means = sums / counts[:, None]
-        noise = None
-        if len(first) < len(masks):
-            squares = ((values - means[place]) ** 2).sum(axis=0)
-            noise = squares / (len(masks) - len(first))
-        designed = int((first < num_designed).sum())
-        return cls(masks[first], means, first, designed, noise)
+    def of(cls, masks: Masks, values: Values, telling: slice) -> "Ablated":
+        """From masks (m, n), some of which may repeat, and values (m, k).
 
-    @property
-    def telling(self) -> NDArray[np.int64]:
-        """Rows that are uniform over all masks: those of the design but the first."""
-        return np.arange(1, self.num_designed)
+        Args:
+            masks, values: row by row.
+            telling: the rows that are such a sample.
+        """
+        mean = averaged(masks, values)
+        start, stop, _ = telling.indices(len(masks))
+        rows = np.flatnonzero((mean.first >= start) & (mean.first < stop))
+        return cls(masks[mean.first], mean.means, mean.first, rows, mean.noise)

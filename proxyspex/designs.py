@@ -1,8 +1,9 @@
 """Which masks to ablate: uniform, in pairs, as orthogonal arrays, or by size.
 
-All begin with the intact mask, and a larger budget begins with the masks of a smaller
-one. But in the design for Shapley values, each mask by itself is uniform over all 2^n;
-what differs is how the masks of one design hang together. Masks that hang together with
+All begin with all players and with none, which Shapley values hang on, and a larger
+budget begins with the masks of a smaller one. But in the design for Shapley values,
+each mask by itself is uniform over all 2^n; what differs is how the masks of one design
+hang together. Masks that hang together with
 those learned from are easier to predict than fresh ones: pairs are therefore held out
 together, and the R^2 of orthogonal arrays is a little too high (by .01 to .05 where it
 was measured).
@@ -19,9 +20,17 @@ from oracles import Masks, distinct_masks
 from spex.masks import uniform_masks
 
 ROWS = 64  # of a block drawn at a time
+UNUSUAL = 4.0  # standard deviations
 
 Design = Callable[[int, int, np.random.Generator], Masks]
 """(players, masks after the intact one, generator) -> masks (count + 1, n)."""
+
+
+def independent_masks(num_players: int, count: int, rng: np.random.Generator) -> Masks:
+    """Uniform masks, each by itself."""
+    drawn = uniform_masks(num_players, count, rng)[1:]
+    ends = np.array([[True], [False]]).repeat(num_players, axis=1)
+    return np.concatenate([ends, drawn[drawn.any(axis=1)]])[: count + 1]
 
 
 def paired_masks(num_players: int, count: int, rng: np.random.Generator) -> Masks:
@@ -34,6 +43,16 @@ def paired_masks(num_players: int, count: int, rng: np.random.Generator) -> Mask
             yield np.concatenate([drawn, ~drawn])
 
     return _gathered(num_players, count, pairs())
+
+
+def is_uniform(masks: Masks) -> bool:
+    """Whether the sizes of masks (m, n) are spread as a uniform sample's are.
+
+    The mean of (2 |S| - n)^2 / n is 1 for these, with a variance of at most 2 / m.
+    """
+    n = masks.shape[1]
+    spread = ((2.0 * masks.sum(axis=1) - n) ** 2 / n).mean()
+    return bool(abs(spread - 1) <= UNUSUAL * np.sqrt(2 / len(masks)))
 
 
 def orthogonal_masks(num_players: int, count: int, rng: np.random.Generator) -> Masks:
@@ -62,9 +81,9 @@ def orthogonal_masks(num_players: int, count: int, rng: np.random.Generator) -> 
 def shapley_masks(num_players: int, count: int, rng: np.random.Generator) -> Masks:
     """Masks of every size equally often, in pairs, as Shapley values weigh them.
 
-    A third are of one player, and of all but one, until all are there: each counts for
-    as much as all masks of a size in the middle (Musco & Witter 2025 sample sizes
-    equally often, too).
+    A third are of one player, and of all but one, until all are there, which takes 6 n
+    masks: together they count for as much as all masks of a size in the middle (Musco &
+    Witter 2025 sample sizes equally often, too).
     """
 
     def pair(players: Sequence[int]) -> Masks:
@@ -112,11 +131,9 @@ def _gathered(num_players: int, count: int, parts: Iterator[Masks]) -> Masks:
 
 
 DESIGNS: dict[str, Design] = {
-    "uniform": uniform_masks,
+    "uniform": independent_masks,
     "paired": paired_masks,
     "orthogonal": orthogonal_masks,
     "shapley": shapley_masks,
 }
 """By name. Uniform is the default: see the benchmarks' log."""
-
-IN_PAIRS = ("paired", "shapley")

@@ -21,30 +21,24 @@ Deviations from the paper:
 
 from dataclasses import dataclass, field, replace
 
-import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
 from oracles import Masks, Values, check_masks
 from proxyspex.ablated import Ablated
-from proxyspex.blend import MAD, Blend, Fold, blend, in_threads
-from proxyspex.designs import DESIGNS, IN_PAIRS, size_weights
+from proxyspex.blend import MAD, Blend, blend
+from proxyspex.designs import DESIGNS, is_uniform, size_weights
+from proxyspex.parts import Parts, grown
 from proxyspex.sparse import Sparse, sparsify
 from proxyspex.trees import (
     MAX_DEPTH,
     Boosting,
-    fit_trees,
-    forest_terms,
-    read_forest,
-    tree_data,
 )
 from spex.errors import BudgetError, MethodError
-from spex.faithfulness import r_squared
+from spex.faithfulness import effective_number, r_squared
 from spex.method import Recovery
-from spex.regression import folds
 from spex.spectrum import SparseFourier, Support, characters
 
-NUM_FOLDS = 5
 MIN_BUDGET = 20
 CONSTANT = 1e-12  # values that vary by less than this part are constant
 WILD = 10.0  # robust standard deviations from which a value is taken for an accident
@@ -54,15 +48,32 @@ BLIND_R2 = 0.1  # below this the proxies have learned nothing worth telling
 
 @dataclass(frozen=True, eq=False)
 class ProxyPlan:
-    """Masks of a design after the intact one in row 0, and masks known before.
+    """Masks of a design, and others that were known before.
 
     Attributes:
         masks: shape (m, n), those of the design first.
         num_designed: how many they are.
+        is_given: whether there is no design: the masks are what somebody had. In a
+            design the first two are all players and none.
     """
 
     masks: Masks
     num_designed: int
+    is_given: bool = False
+
+    @property
+    def learned_from(self) -> NDArray[np.int64]:
+        """Rows the proxies learn from.
+
+        Not the empty one of a design: often an outlier, it would tell of itself only.
+        """
+        everything = np.arange(len(self.masks))
+        return everything if self.is_given else np.delete(everything, 1)
+
+    @property
+    def telling(self) -> slice:
+        """Of those, a sample of the masks faithfulness is over."""
+        return slice(0, None) if self.is_given else slice(1, self.num_designed - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +115,11 @@ class ProxySpex:
             raise MethodError(
                 f"design={self.design!r} is not known. Choose from {names}."
             )
+        if self.is_unbiased and self.design == "shapley":
+            raise MethodError(
+                "is_unbiased corrects by the mean error over uniform masks, and those "
+                'of design="shapley" are not. Leave one of them out.'
+            )
 
     def min_budget(self, num_players: int) -> int:
         """20: fewer teach trees nothing."""
@@ -134,7 +150,7 @@ class ProxySpex:
 
     def given(self, masks: Masks) -> ProxyPlan:
         """A plan of just these masks, of whatever design, which may repeat."""
-        return ProxyPlan(masks, len(masks))
+        return ProxyPlan(masks, len(masks), is_given=True)
 
     def recover(
         self, plan: ProxyPlan, values: Values, rng: np.random.Generator
@@ -144,10 +160,14 @@ class ProxySpex:
         Masks that come more than once are averaged, and the noise of a single value,
         which their differences tell, is reported.
         """
-        data = Ablated.of(plan.masks, values, plan.num_designed)
+        learned = plan.learned_from
+        data = Ablated.of(plan.masks[learned], values[learned], plan.telling)
         settings = replace(self.boosting, max_depth=self.max_order)
-        size = 2 if self.design in IN_PAIRS else 1
-        parts = _Parts.of(data, settings, size, rng)
+        weights = None
+        if self.design == "shapley" and not plan.is_given:
+            weights = np.zeros(len(data.masks))
+            weights[data.telling] = size_weights(data.masks[data.telling])
+        parts = Parts.of(data, settings, weights, rng)
         fits = [
             self._fit(data, column, parts, settings, generator)
             for column, generator in zip(
@@ -159,19 +179,18 @@ class ProxySpex:
         full = np.stack([fit.full_held_out[held_out] for fit in fits], axis=1)
         spectrum = _join(data.masks.shape[1], [fit.terms for fit in fits])
         truth = data.values[held_out]
-        weights = None
-        if self.design == "shapley":
-            weights = size_weights(data.masks[held_out])
+        if weights is not None:
+            weights = weights[held_out]
         scores = [r_squared(truth, p, weights) for p in (predictions, full)]
         errors = truth - predictions
         mean_square = np.average(errors**2, axis=0, weights=weights)
-        spread = np.sqrt(mean_square / _effective(len(held_out), weights))
+        spread = np.sqrt(mean_square / effective_number(len(held_out), weights))
         return Recovery(
             fourier=spectrum,
             standard_errors=np.tile(spread, (len(spectrum.supports), 1)),
-            held_out=data.first[held_out],
+            held_out=learned[data.first[held_out]],
             held_out_predictions=predictions,
-            reason="; ".join(self._reasons(data, fits, *scores)),
+            reason="; ".join(self._reasons(plan, data, fits, *scores)),
             full=FullSurrogate(fits),
             full_predictions=full,
             noise_floor=data.noise_floor,
@@ -182,7 +201,7 @@ class ProxySpex:
         self,
         data: Ablated,
         values: NDArray[np.float64],
-        parts: "_Parts",
+        parts: "Parts",
         settings: Boosting,
         rng: np.random.Generator,
     ) -> "_Fit":
@@ -194,10 +213,12 @@ class ProxySpex:
         mixed = blend(
             data.masks,
             standard,
-            _grown(data.masks, standard, parts, settings, rng),
+            grown(data.masks, standard, parts, settings, rng),
             rng,
         )
-        sparse = sparsify(data.masks, standard, mixed, self.num_terms, self.max_order)
+        sparse = sparsify(
+            data.masks, standard, mixed, self.num_terms, self.max_order, parts.weights
+        )
         coefficients = sparse.shrinkage * sparse.coefficients
         held_out = sparse.shrinkage * sparse.held_out
         if self.is_unbiased:
@@ -216,6 +237,7 @@ class ProxySpex:
 
     def _reasons(
         self,
+        plan: ProxyPlan,
         data: Ablated,
         fits: list["_Fit"],
         sparse_r2: NDArray[np.float64],
@@ -236,8 +258,12 @@ class ProxySpex:
         outlying = max(b.outlying for b in blends)
         if outlying:
             reasons.append(f"up to {outlying} outlying values weigh less")
-        if len(data.masks) > data.num_designed:
-            known = len(data.masks) - data.num_designed
+        if plan.is_given and not is_uniform(plan.masks):
+            reasons.append(
+                "the masks given are no uniform sample: R² is over masks like them"
+            )
+        known = len(plan.masks) - plan.num_designed
+        if known:
             reasons.append(f"{known} ablations known from before are learned from, too")
         if data.noise_floor is not None:
             noise = ", ".join(f"{x:.3g}" for x in np.sqrt(data.noise_floor))
@@ -303,40 +329,6 @@ class _Fit:
         return self.scale * self.blend.predict(self.masks, masks) + self.shift
 
 
-@dataclass(frozen=True, eq=False)
-class _Parts:
-    """Rows held out in turn, all others, and these in the form the trees take."""
-
-    inside: list[NDArray[np.int64]]
-    outside: list[NDArray[np.int64]]
-    subsets: list[lgb.Dataset]
-
-    @classmethod
-    def of(
-        cls, data: Ablated, settings: Boosting, size: int, rng: np.random.Generator
-    ) -> "_Parts":
-        """`size` rows in turn, of which each begins with one of number 0, stay
-        together."""
-        groups = data.telling // size
-        chosen = folds(np.unique(groups), min(NUM_FOLDS, len(data.telling)), rng)
-        inside = [data.telling[np.isin(groups, part)] for part in chosen]
-        everything = np.arange(len(data.masks))
-        outside = [np.setdiff1d(everything, part) for part in inside]
-        whole = tree_data(data.masks, settings)
-        return cls(
-            inside,
-            outside,
-            [whole.subset(rows.tolist()).construct() for rows in outside],
-        )
-
-
-def _effective(count: int, weights: NDArray[np.float64] | None) -> float:
-    """How many rows of equal weight tell as much (Kish 1965)."""
-    if weights is None:
-        return float(count)
-    return float(weights.sum() ** 2 / (weights**2).sum())
-
-
 def _corrected(
     masks: Masks, values: NDArray[np.float64], mixed: Blend, sparse: Sparse
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -360,29 +352,6 @@ def _tamed(values: NDArray[np.float64]) -> NDArray[np.float64]:
     if not far or wild.sum() > max(FEW_WILD, WILD_PART * len(values)):
         return values
     return np.clip(values, middle - far, middle + far)
-
-
-def _grown(
-    masks: Masks,
-    values: NDArray[np.float64],
-    parts: _Parts,
-    settings: Boosting,
-    rng: np.random.Generator,
-) -> list[Fold]:
-    """Trees on the rows outside each fold."""
-    seeds = rng.integers(0, 2**31, len(parts.inside)).tolist()
-
-    def grow(number: int) -> Fold:
-        inside, rows = parts.inside[number], parts.outside[number]
-        booster = fit_trees(
-            parts.subsets[number], values[rows], settings, seeds[number]
-        )
-        forest = forest_terms(read_forest(booster), masks.shape[1])
-        inputs = masks[inside].astype(np.float32)
-        held_out = np.asarray(booster.predict(inputs, num_threads=1))
-        return Fold(inside, rows, booster, forest, held_out)
-
-    return in_threads(grow, list(range(len(parts.inside))))
 
 
 def _join(num_players: int, fits: list[dict[Support, float]]) -> SparseFourier:

@@ -28,7 +28,7 @@ from spex.spectrum import Support
 Array = NDArray[np.floating[Any]]
 
 NUM_PARTS = 3
-SLIGHT = 1e-4  # part of the loss that is not worth another step
+LOSS_STEP = 1e-4  # part of the loss that is not worth another step
 MAX_STEPS = 40
 USUAL_DECAY = 0.15  # of artanh(rho), where there are few players
 TOTAL_DECAY = 2.0  # of all players together, where there are many
@@ -60,10 +60,14 @@ class ProductKernel:
         """
         total = np.zeros((len(left), len(right)), dtype=left.dtype)
         for decays, weight in zip(self.decays, self.weights, strict=True):
-            product, size = _product(left, right, decays.astype(left.dtype))
-            product -= 1
-            product *= left.dtype.type(weight / size)
-            total += product
+            # the product over its largest value, which may be beyond single precision
+            most = np.log1p(np.tanh(decays)).sum()
+            part = _logs(left, right, decays.astype(left.dtype))
+            part -= left.dtype.type(most)
+            np.exp(part, out=part)
+            part -= left.dtype.type(np.exp(-most))
+            part *= left.dtype.type(-weight / np.expm1(-most))
+            total += part
         return total
 
     def variances(self, supports: list[Support]) -> Array:
@@ -87,9 +91,13 @@ class ProductKernel:
 
 def _product(left: Array, right: Array, decays: Array) -> tuple[Array, float]:
     """prod_i (1 + rho_i s_i s'_i), and the sum of all its coefficients but one."""
+    return np.exp(_logs(left, right, decays)), _size(decays)
+
+
+def _logs(left: Array, right: Array, decays: Array) -> Array:
     logs = (left * decays) @ right.T
     logs += 0.5 * np.log1p(-(np.tanh(decays) ** 2)).sum()
-    return np.exp(logs, out=logs), _size(decays)
+    return logs
 
 
 def _size(decays: Array) -> float:
@@ -146,7 +154,7 @@ def learn_kernel(
         jac=True,
         method="L-BFGS-B",
         bounds=start.bounds(),
-        options={"maxiter": MAX_STEPS, "ftol": SLIGHT},
+        options={"maxiter": MAX_STEPS, "ftol": LOSS_STEP},
     )
     return start.moved(fitted.x).kernel()
 

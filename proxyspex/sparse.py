@@ -41,7 +41,12 @@ class Sparse:
 
 
 def sparsify(
-    masks: Masks, values: Array, blend: Blend, num_terms: int, max_order: int
+    masks: Masks,
+    values: Array,
+    blend: Blend,
+    num_terms: int,
+    max_order: int,
+    weights: Array | None = None,
 ) -> Sparse:
     """The largest terms of the blend: the fewest that predict as well as all allowed.
 
@@ -54,6 +59,7 @@ def sparsify(
         blend: fitted to them.
         num_terms: most terms, the empty set included.
         max_order: of the largest support.
+        weights: of the rows, (m,), where they are no uniform sample.
     """
     supports = blend.candidates(max_order)
     spectrum, spectra = blend.spectra(masks, supports)
@@ -79,15 +85,20 @@ def sparsify(
         spectrum[chosen],
         _fold_means(blend, spectra[:, chosen]),
         held_out[best],
-        _shrinkage(values[rows], held_out[best, rows]),
+        _shrinkage(
+            values[rows],
+            held_out[best, rows],
+            np.ones(len(rows)) if weights is None else weights[rows],
+        ),
     )
 
 
-def _shrinkage(values: Array, held_out: Array) -> float:
+def _shrinkage(values: Array, held_out: Array, weights: Array) -> float:
     """1, or less where terms predict next to nothing: then nearer to the mean, 0."""
-    if ((values - held_out) ** 2).mean() < HARDLY * (values**2).mean():
+    if weights @ (values - held_out) ** 2 < HARDLY * (weights @ values**2):
         return 1.0
-    return float(np.clip(values @ held_out / (held_out @ held_out or 1.0), 0, 1))
+    size = weights @ held_out**2
+    return float(np.clip((weights * values) @ held_out / (size or 1.0), 0, 1))
 
 
 def _fold_means(blend: Blend, spectra: Array) -> Array:

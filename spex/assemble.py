@@ -5,7 +5,7 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
-from oracles import Ablations, Oracle, Values
+from oracles import Ablations, Masks, Oracle, Values, averaged
 from spex.ends import Ends
 from spex.explanation import Explanation, Provenance
 from spex.faithfulness import (
@@ -20,14 +20,16 @@ def assemble(
     oracle: Oracle, ablations: Ablations, recovery: Recovery, made: Provenance
 ) -> Explanation:
     """Names, faithfulness and provenance put to a spectrum."""
-    masks, values = ablations.masks, ablations.values
+    mean = averaged(ablations.masks, ablations.values)
+    masks, values = ablations.masks[mean.first], mean.means
+    held_out = mean.place[recovery.held_out]
     outputs = tuple(oracle.outputs) or tuple(
         f"output {j}" for j in range(values.shape[1])
     )
 
     def fit(predictions: Values) -> Faithfulness:
         return estimate_faithfulness(
-            values[recovery.held_out],
+            values[held_out],
             predictions,
             weights=recovery.held_out_weights,
             is_cross_fitted=True,
@@ -45,7 +47,7 @@ def assemble(
             if is_exact
             else fit(recovery.held_out_predictions)
         ),
-        intact=_intact(ablations, recovery),
+        intact=_intact(masks, values, recovery),
         provenance=made,
         discoveries=recovery.discoveries,
         full=recovery.full,
@@ -56,12 +58,12 @@ def assemble(
     )
 
 
-def _intact(ablations: Ablations, recovery: Recovery) -> NDArray[np.float64]:
-    """The mean value with every player kept, or, if none was measured, as predicted."""
-    everyone = ablations.masks.all(axis=1)
-    if everyone.any():
-        return np.asarray(ablations.values[everyone].mean(axis=0))
-    return recovery.fourier(np.ones((1, ablations.masks.shape[1]), dtype=bool))[0]
+def _intact(masks: Masks, values: Values, recovery: Recovery) -> NDArray[np.float64]:
+    """The value with every player kept, or, if it was not measured, as predicted."""
+    everyone = np.flatnonzero(masks.all(axis=1))
+    if len(everyone):
+        return np.asarray(values[everyone[0]])
+    return recovery.fourier(np.ones((1, masks.shape[1]), dtype=bool))[0]
 
 
 def versions() -> dict[str, str]:

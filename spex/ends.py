@@ -4,10 +4,11 @@ The Shapley interaction index of T weighs the coalition S by
 
     (-1)^(t - l) / ((n - t + 1) C(n - t, s - l)),   s = |S|, t = |T|, l = |S & T|
 
-(Grabisch & Roubens 1999): the coalitions of no, one, all but one and all players, the
-ends, count as much as all C(n, n/2) of the middle, to which the surrogate is fitted.
-Where an end was measured, its value takes the place of the surrogate's. Shapley values
-then add up to v(all) - v(none) if these two were measured.
+(Grabisch & Roubens 1999): each size counts the same, so the few coalitions of no, one,
+all but one and all players, the ends, weigh as much as all C(n, n/2) of the middle, to
+which the surrogate is fitted. Where an end was measured, its value takes the place of
+the surrogate's; those of no and of all players only together, as one alone would shift
+all effects by half of what they miss. Shapley values then add up to v(all) - v(none).
 """
 
 from collections.abc import Mapping
@@ -19,12 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oracles import Masks, Values, distinct_masks
-from spex.indices import bernoulli
+from oracles import Masks, Values, averaged
+from spex.indices import bernoulli, fourier_weight
 from spex.spectrum import SparseFourier, Support
 
 SHAPLEY_TYPE = ("SV", "SII", "k-SII")
-MOST_SETS = 20_000  # listed; where there are more, only those of the spectrum are
+MOST_SETS = 20_000  # where there are more, interactions stay the surrogate's
+
+ROUNDING = 1e-12
 
 Array = NDArray[np.float64]
 
@@ -34,23 +37,20 @@ class Ends:
     """Something for every coalition at the ends, NaN where it is not known.
 
     Attributes:
-        none, all: of no and of all players, (1, k).
+        none, everyone: of no and of all players, (1, k).
         single, all_but: of one player and of all others, (n, k).
     """
 
     none: Array
     single: Array
     all_but: Array
-    all: Array
+    everyone: Array
 
     @classmethod
     def of(cls, masks: Masks, values: Values) -> "Ends":
         """The means of values (m, k) measured at masks (m, n)."""
-        first, place = distinct_masks(masks)
-        sums = np.zeros((len(first), values.shape[1]))
-        np.add.at(sums, place, values)
-        means = sums / np.bincount(place)[:, None]
-        masks, n = masks[first], masks.shape[1]
+        mean = averaged(masks, values)
+        means, masks, n = mean.means, masks[mean.first], masks.shape[1]
         sizes = masks.sum(axis=1)
 
         def filled(size: int, players: Masks) -> Array:
@@ -84,35 +84,59 @@ class Ends:
         return cls(none, none - inside, everyone - outside, everyone)
 
     def missed(self, spectrum: SparseFourier) -> "Ends":
-        """Measured less predicted; 0 where nothing was measured."""
+        """Measured less predicted; 0 where it is not put in."""
         said = Ends.predicted(spectrum)
+        none, everyone = self.none - said.none, self.everyone - said.everyone
+        if np.isnan(none + everyone).any():
+            none, everyone = np.zeros_like(none), np.zeros_like(everyone)
         return Ends(
-            *(
-                np.nan_to_num(getattr(self, part.name) - getattr(said, part.name))
-                for part in fields(self)
-            )
+            none,
+            np.nan_to_num(self.single - said.single),
+            np.nan_to_num(self.all_but - said.all_but),
+            everyone,
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON-ready data, null for NaN; the inverse of `from_json`."""
+    def is_negligible(self, scale: Array) -> bool:
+        """Whether all is 0 to rounding, next to values of that size (k,)."""
+        parts = [getattr(self, part.name) for part in fields(self)]
+        return all((np.abs(part) <= ROUNDING * scale).all() for part in parts)
+
+    def to_json(self) -> dict[str, list[Any]]:
+        """What is known, as JSON-ready [player, values] pairs; see `from_json`."""
         return {
             part.name: [
-                None if np.isnan(row).any() else row.tolist()
-                for row in getattr(self, part.name)
+                [player, row.tolist()]
+                for player, row in enumerate(getattr(self, part.name))
+                if not np.isnan(row).any()
             ]
             for part in fields(self)
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], num_outputs: int) -> "Ends":
-        """From what `to_json` returned."""
-        unknown = [np.nan] * num_outputs
-        return cls(
-            *(
-                np.array([row or unknown for row in data[part.name]], dtype=np.float64)
-                for part in fields(cls)
-            )
-        )
+    def from_json(
+        cls, data: Mapping[str, Any], num_players: int, num_outputs: int
+    ) -> "Ends":
+        """From what `to_json` returned.
+
+        Raises:
+            ValueError: it is of other players or outputs, or not finite.
+        """
+        tables = []
+        for name, count in zip(
+            ("none", "single", "all_but", "everyone"),
+            (1, num_players, num_players, 1),
+            strict=True,
+        ):
+            table = np.full((count, num_outputs), np.nan)
+            for player, row in data[name]:
+                values = np.array(row, dtype=np.float64)
+                if not 0 <= player < count:
+                    raise ValueError(f"the ends hold player {player} of {count}")
+                if values.shape != (num_outputs,) or not np.isfinite(values).all():
+                    raise ValueError(f"the ends hold {row} for {num_outputs} outputs")
+                table[player] = values
+            tables.append(table)
+        return cls(*tables)
 
 
 def put_in(
@@ -121,6 +145,7 @@ def put_in(
     name: str,
     order: int,
     index: tuple[list[Support], Array, Array],
+    variance: Array,
 ) -> tuple[list[Support], Array, Array]:
     """An index of the surrogate with the measured ends in the place of its own.
 
@@ -130,20 +155,22 @@ def put_in(
         name: one of `SHAPLEY_TYPE`.
         order: the largest set.
         index: the surrogate's: sets, values (sets, k), variances (sets, k).
+        variance: of one coefficient of the spectrum, (k,).
 
     Returns:
-        The same with the ends, of all sets up to `order`, or of the same sets where
-        there are more than `MOST_SETS`. A set that no term of the spectrum contains
-        has the mean variance of the others of its size.
+        The same with the ends, of all sets up to `order`. It is returned as it came if
+        the ends change nothing, or if there are more than `MOST_SETS` such sets and
+        `order` is 2 or more. A set that no term of the spectrum contains has the
+        variance of a coefficient of its own.
     """
     sets, values, variances = index
     n, missed = spectrum.num_players, ends.missed(spectrum)
     sizes = range(1, min(order, n) + 1)
-    if sum(comb(n, t) for t in sizes) <= MOST_SETS:
-        everything = [s for t in sizes for s in combinations(range(n), t)]
-        listed = [*(s for s in sets if not s), *everything]
-    else:
-        listed = sets
+    is_much = order > 1 and sum(comb(n, t) for t in sizes) > MOST_SETS
+    if is_much or missed.is_negligible(np.abs(spectrum.coefficients).sum(axis=0)):
+        return index
+    everything = [s for t in sizes for s in combinations(range(n), t)]
+    listed = [*(s for s in sets if not s), *everything]
     place = {players: row for row, players in enumerate(sets)}
     rows = np.array([place.get(players, -1) for players in listed], dtype=np.int64)
     lengths = np.array([len(players) for players in listed], dtype=np.int64)
@@ -154,8 +181,8 @@ def put_in(
         players = np.array([s for s in listed if len(s) == t], dtype=np.int64)
         players = players.reshape(len(players), t)
         found[0, same] += _effects(missed, players, name, order)
-        if (rows[same] >= 0).any():
-            found[1, same & (rows < 0)] = found[1, same & (rows >= 0)].mean(axis=0)
+        own = fourier_weight(name, order, t, t) ** 2 * variance
+        found[1, same & (rows < 0)] = own
     return listed, found[0], found[1]
 
 
@@ -186,5 +213,5 @@ def _shapley(missed: Ends, players: NDArray[np.int64], size: int) -> Array:
         return np.asarray((total - inside) / max(n - size, 1) - inside)
 
     few = missed.none + differ(missed.single)
-    many = missed.all + differ(missed.all_but)
+    many = missed.everyone + differ(missed.all_but)
     return np.asarray(((-1) ** size * few + many) / (n - size + 1))

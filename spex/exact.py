@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from oracles import Masks, Values
+from oracles import Masks, Values, averaged
 from spex.errors import BudgetError
 from spex.method import Recovery
 from spex.spectrum import SparseFourier
@@ -66,11 +66,12 @@ class Exact:
     ) -> Recovery:
         """The whole spectrum by a fast Walsh-Hadamard transform."""
         num_players = plan.masks.shape[1]
-        codes = plan.masks @ (1 << np.arange(num_players))
-        sums = np.zeros((2**num_players, values.shape[1]))
-        np.add.at(sums, codes, values)
-        table = sums / np.bincount(codes)[:, None]
-        coefficients = walsh_hadamard(table) / 2**num_players
+        mean = averaged(plan.masks, values)
+        codes = plan.masks[mean.first] @ (1 << np.arange(num_players))
+        coefficients = walsh_hadamard(mean.means[np.argsort(codes)]) / 2**num_players
+        errors = np.zeros_like(coefficients)
+        if mean.noise is not None:
+            errors += np.sqrt(mean.noise * (1 / mean.counts).sum()) / 2**num_players
         kept = np.abs(coefficients).max(axis=1) > ROUNDING * np.abs(values).max()
         supports = [
             tuple(np.flatnonzero(row).tolist()) for row in every_mask(num_players)[kept]
@@ -78,10 +79,11 @@ class Exact:
         spectrum = SparseFourier.from_terms(num_players, supports, coefficients[kept])
         return Recovery(
             fourier=spectrum,
-            standard_errors=np.zeros_like(spectrum.coefficients),
+            standard_errors=errors[kept],
             held_out=np.zeros(0, dtype=np.int64),
             held_out_predictions=np.zeros((0, values.shape[1])),
             reason="a fast Walsh-Hadamard transform of all masks",
+            noise_floor=mean.noise,
         )
 
 

@@ -22,6 +22,7 @@ from spex.spectrum import SparseFourier, Support, as_dict
 
 SCHEMA = "spex.explanation"
 SCHEMA_VERSION = 1
+GIVEN = "values"  # kind of subject whose ablations were made elsewhere
 FAITHFUL_R2 = 0.8
 POOR_R2 = 0.5
 
@@ -145,7 +146,8 @@ class Explanation:
     @property
     def status(self) -> Status:
         """How far to trust it; `status.value` says so in a sentence."""
-        if self.faithfulness.num_masks == 0:
+        is_noisy = self.noise_floor is not None and self.noise_floor.any()
+        if self.faithfulness.num_masks == 0 and not is_noisy:
             return Status.EXACT
         if self.faithfulness >= FAITHFUL_R2:
             return Status.FAITHFUL
@@ -175,9 +177,9 @@ class Explanation:
     ) -> dict[Support, float | NDArray[np.float64]]:
         """An interaction index in closed form: {players: value}, (k,) arrays if k > 1.
 
-        It is the surrogate's; only for "SV", "SII" and "k-SII", which weigh them much,
+        It is the surrogate's; only in "SV", "SII" and "k-SII", which weigh them much,
         values measured with no, one, all but one and all players take the place of the
-        surrogate's (see `spex.ends`).
+        surrogate's (see `spex.ends`), in sets of two and more of up to 20,000 sets.
 
         Args:
             name: "Fourier" or a key of `spex.indices.INDICES` ("SV", "BV", "SII",
@@ -203,9 +205,12 @@ class Explanation:
             return sets, self.fourier.coefficients[kept], errors
         if order is None:
             order = self._default_order(name, highest)
+        if order == 1 and name in ("STII", "FSII"):
+            name = "k-SII"  # the same: Shapley values and v(empty)
         table = convert(self.fourier, name, order, self.standard_errors**2)
         if self.ends is not None and name in SHAPLEY_TYPE:
-            table = put_in(self.ends, self.fourier, name, order, table)
+            variance = (self.standard_errors**2).mean(axis=0)
+            table = put_in(self.ends, self.fourier, name, order, table, variance)
         sets, values, variances = table
         return sets, values, np.sqrt(variances)
 

@@ -34,7 +34,8 @@ class Faithfulness(float):
     Attributes:
         low, high: interval of nominal coverage `LEVEL`.
         per_output: R^2 of each output; the number itself is their mean.
-        num_masks: held-out masks it was estimated on; 0 if the spectrum is exact.
+        num_masks: held-out masks it was estimated on, or as many as tell as much where
+            they weigh differently; 0 if the spectrum is exact.
     """
 
     low: float
@@ -81,6 +82,13 @@ class _Ratio:
 Weights = NDArray[np.float64]
 
 
+def effective_number(count: int, weights: Weights | None) -> float:
+    """How many rows of equal weight tell as much as `count` with these (Kish 1965)."""
+    if weights is None:
+        return float(count)
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
 def r_squared(
     values: Values, predictions: Values, weights: Weights | None = None
 ) -> NDArray[np.float64]:
@@ -113,9 +121,10 @@ def estimate_faithfulness(
             then widened by `WIDENING` and `DRIFT`.
     """
     ratio = _unexplained(values, predictions, weights)
+    count = max(1, round(effective_number(len(values), weights)))
     total = float(ratio.unexplained.mean())
     if total <= 0:
-        return Faithfulness(1.0, 1.0, (1.0,) * values.shape[1], len(values))
+        return Faithfulness(1.0, 1.0, (1.0,) * values.shape[1], count)
     influence = (ratio.influence * ratio.unexplained).mean(axis=1) / total
     error = influence.std() / np.sqrt(len(values))
     if is_cross_fitted:
@@ -123,7 +132,7 @@ def estimate_faithfulness(
     spread = error * NormalDist().inv_cdf((1 + LEVEL) / 2)
     low, high = 1 - total * np.exp([spread, -spread])
     per_output = tuple((1 - ratio.unexplained).tolist())
-    return Faithfulness(float(low), float(high), per_output, len(values))
+    return Faithfulness(float(low), float(high), per_output, count)
 
 
 def exact_faithfulness(num_outputs: int) -> Faithfulness:

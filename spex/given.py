@@ -18,7 +18,7 @@ from oracles import (
 from oracles.run import check_values
 from spex.assemble import assemble, versions
 from spex.explain import checked_seed
-from spex.explanation import Explanation, Provenance
+from spex.explanation import GIVEN, Explanation, Provenance
 from spex.method import Method
 from spex.registry import choose_learner
 
@@ -43,14 +43,17 @@ def explain_values(
     Args:
         masks: bool or 0/1, shape (m, n), True or 1 = kept.
         values: shape (m,) or (m, k), finite.
-        players: n names; by default the players' numbers.
+        players: n names; by default "player 0" and so on.
         outputs: k names, if they have any.
-        method: a method's name, or an object, that learns from any masks (proxyspex).
+        method: "proxyspex", or another method's name, or an object, that learns from
+            any masks. All 2^n masks are always transformed exactly.
         seed: of the recovery.
         max_order: the largest interaction looked for, if `method` is a name.
 
     Raises:
-        InputError: masks or values of a wrong type or shape, or not finite.
+        InputError: masks that are no table, or values that are no real numbers.
+        MaskError: masks of other entries than 0 and 1, or not a column for each name.
+        OracleValueError: values that are not finite, or not one for each mask.
         BudgetError: fewer distinct masks than the method can learn from.
         MethodError: no such method, or one that needs masks of its own.
     """
@@ -58,12 +61,11 @@ def explain_values(
     names = masks.shape[1] if players is None else players
     oracle = FunctionOracle(_not_asked, names, outputs=outputs)
     masks = check_masks(masks, len(oracle.players))
-    values = np.asarray(values, dtype=np.float64)
-    values = values[:, None] if values.ndim == 1 else values
-    values = check_values(values, masks, oracle)
+    values = check_values(_as_values(values), masks, oracle)
+    seed = checked_seed(seed)
     spent = len(distinct_masks(masks)[0])
     learner, name, reason = choose_learner(method, masks.shape[1], spent, max_order)
-    generator = np.random.default_rng(checked_seed(seed))
+    generator = np.random.default_rng(seed)
     started = time.perf_counter()
     recovery = learner.recover(learner.given(masks), values, generator)
     made = Provenance(
@@ -76,7 +78,7 @@ def explain_values(
         max_order=max_order,
         ablation_seconds=0.0,
         recovery_seconds=time.perf_counter() - started,
-        subject={"kind": "values"},
+        subject={"kind": GIVEN},
         versions=versions(),
     )
     return assemble(oracle, Ablations(masks, values, ""), recovery, made)
@@ -84,7 +86,7 @@ def explain_values(
 
 def _as_masks(masks: Any) -> Masks:
     """0 and 1 as booleans; anything else is left for `check_masks` to refuse."""
-    masks = np.asarray(masks)
+    masks = _as_array("masks", masks)
     if masks.ndim != 2:
         raise InputError(
             f"masks have shape {masks.shape}; expected (m, n): a row for each "
@@ -92,6 +94,24 @@ def _as_masks(masks: Any) -> Masks:
         )
     is_binary = masks.dtype != np.bool_ and np.isin(masks, (0, 1)).all()
     return masks.astype(bool) if is_binary else masks
+
+
+def _as_values(values: Any) -> Values:
+    """Real numbers, one column if there is no other."""
+    values = _as_array("values", values)
+    if values.dtype.kind not in "biuf":
+        raise InputError(
+            f"values are of type {values.dtype}; expected real numbers, (m,) or (m, k)."
+        )
+    values = values.astype(np.float64)
+    return values[:, None] if values.ndim == 1 else values
+
+
+def _as_array(name: str, given: Any) -> Any:
+    try:
+        return np.asarray(given)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"{name} are no table ({error}).") from error
 
 
 def _not_asked(masks: Masks) -> Values:

@@ -16,6 +16,7 @@ from spex.exact import Exact
 from spex.method import Learner, Method
 
 GROUP = "spex.methods"
+LEARNER = "proxyspex"  # learns from masks of any design
 SPEX_B = 6  # from 2^6 bins a group on, coded designs resolve what trees blur
 
 
@@ -77,6 +78,7 @@ def choose_learner(
         MethodError: no method of that name, or it needs masks of its own.
         BudgetError: fewer masks than it can learn from.
     """
+    method = LEARNER if method == "auto" else method
     if isinstance(method, str) and method not in method_names():
         known = ", ".join(method_names())
         raise MethodError(f"method={method!r} is not known. Choose from {known}.")
@@ -89,10 +91,16 @@ def choose_learner(
             f"method={name!r} needs masks of its own design, and these were given. Use "
             "'proxyspex', or spex.explain with an oracle."
         )
-    needed = found.min_budget(num_players)
+    if isinstance(found, Exact):
+        raise MethodError(
+            f"method='exact' needs all 2^{num_players} masks, and {distinct} distinct "
+            "ones were given. Use 'proxyspex'."
+        )
+    needed = min(found.min_budget(num_players), 2 ** min(num_players, 62))
     if distinct < needed:
         raise BudgetError(
-            f"masks has {distinct} distinct rows, below the {needed} that {name} needs."
+            f"masks has {distinct} distinct rows, below the {needed} that {name} needs "
+            f"for {num_players} players. Ablate more."
         )
     return found, name, "masks and values were given"
 
@@ -170,9 +178,10 @@ def _checked(method: Any) -> Method[Any]:
         for name in ("min_budget", "plan", "recover")
         if not callable(getattr(method, name, None))
     ]
-    if missing:
+    if missing or isinstance(method, type):
         raise MethodError(
-            f"method={method!r} is not a method: it lacks {', '.join(missing)}. Pass a "
+            f"method={method!r} is not a method: it "
+            f"{'lacks ' + ', '.join(missing) if missing else 'is a class'}. Pass a "
             "name, or an object as described by spex.Method."
         )
     return method

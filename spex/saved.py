@@ -70,12 +70,7 @@ def _ends(data: Mapping[str, Any], spectrum: SparseFourier) -> Ends | None:
     saved = data.get("ends")
     if saved is None:
         return None
-    n, k = spectrum.num_players, spectrum.num_outputs
-    ends = Ends.from_json(saved, k)
-    shapes = [part.shape for part in (ends.none, ends.single, ends.all_but, ends.all)]
-    if shapes != [(1, k), (n, k), (n, k), (1, k)]:
-        raise ValueError("the ends are not those of the players and outputs")
-    return ends
+    return Ends.from_json(saved, spectrum.num_players, spectrum.num_outputs)
 
 
 def _discoveries(

@@ -222,3 +222,16 @@ def test_a_notebook_shows_the_page_in_a_frame() -> None:
     cell = E._repr_html_()
     assert cell.startswith("<iframe")
     assert "<script" not in cell
+
+
+def test_weights_stand_for_repeated_rows() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(50, 2))
+    guesses = values + 0.3 * rng.normal(size=(50, 2))
+    counts = rng.integers(1, 5, 50)
+    rows = np.repeat(np.arange(50), counts)
+    weighted = estimate_faithfulness(values, guesses, weights=counts.astype(float))
+    repeated = estimate_faithfulness(values[rows], guesses[rows])
+    assert weighted == pytest.approx(float(repeated))
+    assert weighted.num_masks < 50
+    assert np.allclose(r_squared(values, guesses, counts), repeated.per_output)

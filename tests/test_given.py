@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from oracles import InputError, MaskError, OracleValueError
-from spex import BudgetError, MethodError, explain_values
+from proxyspex import ProxySpex
+from spex import BudgetError, MethodError, Status, explain_values
 from spex.exact import every_mask
 from spex.masks import uniform_masks
+from spex.report.words import cost
 from spex.testing import planted
 
 N = 14
@@ -38,6 +40,36 @@ def test_repeats_tell_the_noise() -> None:
     assert found.spent == 150
     assert "differ by a standard deviation" in found.provenance.reason
     assert found.players[0] == "a"
+
+
+def test_all_masks_with_noise_are_not_called_exact() -> None:
+    masks = np.tile(every_mask(6), (4, 1))
+    noise = np.random.default_rng(2).normal(0, 1, (len(masks), 1))
+    found = explain_values(masks, planted(6, 1)(masks) + noise)
+    assert found.noise_floor is not None
+    assert found.noise_floor[0] == pytest.approx(1.0, rel=0.3)
+    assert found.status is not Status.EXACT
+    assert np.allclose(found.standard_errors, np.sqrt(found.noise_floor / len(masks)))
+
+
+def test_the_order_of_repeats_changes_nothing_but_rounding() -> None:
+    masks = np.tile(uniform(150), (3, 1))
+    both = np.hstack([TRUTH(masks), planted(N, 2)(masks)])
+    noise = np.random.default_rng(2).normal(0, 1, both.shape)
+    first = explain_values(masks, both + noise)
+    order = np.r_[150:450, 0:150]
+    second = explain_values(masks[order], (both + noise)[order])
+    assert first.faithfulness == pytest.approx(float(second.faithfulness))
+    assert f"{first.faithfulness:.3f} on held-out" in first.provenance.reason
+    assert "made elsewhere" in cost(first)
+
+
+def test_masks_that_are_no_uniform_sample_are_said_to_be_none() -> None:
+    masks = np.random.default_rng(0).random((200, N)) < 0.85
+    said = explain_values(masks, TRUTH(masks)).provenance.reason
+    assert "no uniform sample" in said
+    masks = uniform(200)
+    assert "no uniform" not in explain_values(masks, TRUTH(masks)).provenance.reason
 
 
 def test_the_intact_value_is_predicted_where_it_was_not_measured() -> None:
@@ -75,5 +107,13 @@ def test_what_cannot_be_explained_is_refused() -> None:
         explain_values(masks, values, method="spex")
     with pytest.raises(MethodError, match="not known"):
         explain_values(masks, values, method="magic")
+    with pytest.raises(MethodError, match="all 2"):
+        explain_values(masks, values, method="exact")
+    with pytest.raises(MethodError, match="is a class"):
+        explain_values(masks, values, method=ProxySpex)
+    with pytest.raises(InputError, match="no table"):
+        explain_values([[1, 0], [1]], values)
+    with pytest.raises(InputError, match="real numbers"):
+        explain_values(masks, values + 1j)
     with pytest.raises(MethodError, match="seed"):
         explain_values(masks, values, seed=-1)

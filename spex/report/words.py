@@ -2,7 +2,7 @@
 
 from math import isnan
 
-from spex.explanation import Explanation, Interaction, Status
+from spex.explanation import GIVEN, Explanation, Interaction, Status
 from spex.faithfulness import LEVEL
 
 DISCOVERY = "stands out on its own; of those marked, 10 % at most are false on average"
@@ -73,6 +73,11 @@ def kept(explanation: Explanation) -> str:
 def cost(explanation: Explanation) -> str:
     """Ablations, time and method."""
     made = explanation.provenance
+    if made.subject.get("kind") == GIVEN:
+        return (
+            f"{made.spent} ablations, made elsewhere; {made.recovery_seconds:.1f} s to "
+            "explain."
+        )
     known = made.spent - made.paid
     from_ledger = f", {known} of them from the ledger" if known else ""
     return (

@@ -41,6 +41,7 @@ def test_masks_are_distinct_nested_and_balanced(design: str, num_players: int) -
     many = draw(num_players, 200, np.random.default_rng(3))
     assert many.shape == (201, num_players)
     assert many[0].all()
+    assert not many[1].any()
     assert np.array_equal(many[:61], few)
     assert len(np.unique(many, axis=0)) == 201
     assert np.abs(many[1:].mean() - 0.5) < 0.05
@@ -75,6 +76,11 @@ def test_weights_make_a_uniform_sample_of_all_sizes() -> None:
         mean = np.average(masks.sum(axis=1) ** power, weights=weights)
         truth = (every_mask(15).sum(axis=1) ** power).mean()
         assert mean == pytest.approx(truth)
+
+
+def test_an_unbiased_correction_needs_uniform_masks() -> None:
+    with pytest.raises(MethodError, match="uniform"):
+        ProxySpex(design="shapley", is_unbiased=True)
 
 
 def test_an_unknown_design_is_refused() -> None:

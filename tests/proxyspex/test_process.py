@@ -83,3 +83,15 @@ def test_the_mean_of_kernels_is_their_mean() -> None:
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (10, 6))
     each = np.mean([kernel(signs, signs) for kernel in kernels], axis=0)
     assert np.allclose(mean_kernel(kernels)(signs, signs), each)
+
+
+@pytest.mark.parametrize("num_players", [14, 1000])
+def test_single_precision_is_enough_whatever_the_decays(num_players: int) -> None:
+    decays = np.full((1, num_players), 0.3)  # a product of e^250 at its largest
+    kernel = ProductKernel(decays, np.ones(1), 0.1)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (20, num_players))
+    single = signs.astype(np.float32)
+    found = kernel(single, single)
+    assert found.dtype == np.float32
+    assert np.allclose(found, kernel(signs, signs), atol=1e-4)
+    assert np.allclose(np.diag(found), 1.0, atol=1e-4)
