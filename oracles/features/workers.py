@@ -43,10 +43,8 @@ def run_batches(
     Raises:
         ModelError: one sequence alone does not fit in memory.
     """
-    import torch
-
     room = _Room()
-    threads = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+    threads = num_workers(device)
     workers = min(threads, len(batches))
     if workers < 2:
         return [done for batch in batches for done in _fitted(batch, work, room)]
