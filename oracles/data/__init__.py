@@ -18,6 +18,7 @@ from oracles.data.targets import Targets
 from oracles.data.texts import embed_texts
 from oracles.data.trainer import BatchTrainer, FunctionTrainer, Trainer
 from oracles.data.trainers.estimator import EstimatorTrainer
+from oracles.data.trainers.finetuning import FineTuning
 from oracles.data.trainers.heads import LogisticHead, RidgeHead
 from oracles.data.trainers.network import SmallNetwork
 
@@ -27,6 +28,7 @@ __all__ = [
     "DataPlayers",
     "EstimatorTrainer",
     "Failure",
+    "FineTuning",
     "FunctionTrainer",
     "LogisticHead",
     "Retrained",

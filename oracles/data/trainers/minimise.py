@@ -85,7 +85,8 @@ class Problem:
         self, kept: NDArray[np.bool_], start: Array, tolerance: float
     ) -> NDArray[np.float64]:
         single = max(tolerance, SINGLE_TOLERANCE)
-        loop = _Loop(self, kept.astype(np.float32), start.astype(np.float32))
+        begin = start.astype(np.float32)
+        loop = _Loop(self, kept.astype(np.float32), begin)
         found = loop.run(single, SINGLE_ITERATIONS).astype(np.float64)
         is_left = np.isnan(found).any(axis=(1, 2)) | (tolerance < single)
         if is_left.any():

@@ -22,6 +22,7 @@ from oracles.data.arrays import as_matrix, digest_of
 from oracles.data.classes import Classes, with_absent
 from oracles.data.targets import Measure, Targets
 from oracles.data.trainer import Indices
+from oracles.data.trainers.minibatches import minibatches
 from oracles.errors import InputError, ModelError
 
 ABSENT = -1e30  # the logit of a class that is not trained on
@@ -53,8 +54,7 @@ class SmallNetwork:
         labels: classes of the n examples.
         hidden: widths of the hidden layers.
         steps: minibatches in one training.
-        batch_size: examples in a minibatch. Examples come in random order, all of them
-            once before any comes again; a subset smaller than that repeats some.
+        batch_size: examples in a minibatch; see `minibatches` for their order.
         learning_rate: of the first step.
         momentum: of SGD.
         weight_decay: of SGD, times the weights and biases.
@@ -77,7 +77,7 @@ class SmallNetwork:
         momentum: float = 0.9,
         weight_decay: float = 0.0,
     ) -> None:
-        self._torch = _imported_torch()
+        torch = _imported_torch()
         matrix = as_matrix(features, "features")
         self._classes = Classes.of(labels, len(matrix))
         self._sizes = (matrix.shape[1], *hidden, len(self._classes.names))
@@ -85,8 +85,8 @@ class SmallNetwork:
         self._rate, self._momentum = float(learning_rate), float(momentum)
         self._decay = float(weight_decay)
         self._check_settings()
-        self._features = self._torch.tensor(matrix, dtype=self._torch.float32)
-        self._hot = self._torch.tensor(self._classes.one_hot, dtype=self._torch.float32)
+        self._features = torch.tensor(matrix, dtype=torch.float32)
+        self._hot = torch.tensor(self._classes.one_hot, dtype=torch.float32)
         self.num_examples = len(matrix)
         self.description: Mapping[str, Any] = {
             "trainer": "small network",
@@ -153,15 +153,11 @@ class SmallNetwork:
             for shape in ((size, width), (width,)):
                 uniform = rng.random(shape, dtype=np.float32)
                 parameters.append((2 * uniform - 1) / np.float32(math.sqrt(size)))
-        wanted = self._steps * self._batch_size
-        rounds = math.ceil(wanted / max(len(indices), 1))
-        orders = rng.permuted(np.tile(indices, (rounds, 1)), axis=1).ravel()
-        if not len(indices):
-            orders = np.zeros(wanted, dtype=np.int64)  # its network is never asked
-        return parameters, orders[:wanted].reshape(self._steps, self._batch_size)
+        orders = minibatches(indices, self._steps, self._batch_size, rng)
+        return parameters, orders
 
     def _fit(self, kept: NDArray[np.bool_], seeds: NDArray[np.int64]) -> Networks:
-        torch = self._torch
+        torch = _imported_torch()
         drawn = [
             self.drawn(np.flatnonzero(examples), int(seed))
             for examples, seed in zip(kept, seeds, strict=True)
@@ -180,7 +176,7 @@ class SmallNetwork:
 
     def _train(self, layers: list[tuple[Any, Any]], orders: Any, hidden: Any) -> None:
         """Train the layers in place on minibatches (steps, m, batch_size)."""
-        torch = self._torch
+        torch = _imported_torch()
         speeds = [(torch.zeros_like(w), torch.zeros_like(b)) for w, b in layers]
         for step, rows in enumerate(orders):
             seen = self._features.index_select(0, rows.reshape(-1))
@@ -201,7 +197,7 @@ class SmallNetwork:
         self, layers: list[Any], speeds: list[Any], inputs: list[Any], error: Any
     ) -> None:
         """Backpropagate, adding gradients to the momentum of each layer."""
-        torch, momentum = self._torch, self._momentum
+        torch, momentum = _imported_torch(), self._momentum
         for place in reversed(range(len(layers))):
             (weight, bias), (turn, shift) = layers[place], speeds[place]
             turn.baddbmm_(inputs[place].transpose(1, 2), error, beta=momentum)
@@ -214,7 +210,7 @@ class SmallNetwork:
                 error.mul_(inputs[place] > 0)
 
     def _score(self, model: Networks, targets: Targets) -> Values:
-        torch = self._torch
+        torch = _imported_torch()
         points = torch.tensor(
             as_matrix(targets.points, "the test points' features"), dtype=torch.float32
         )

@@ -1,5 +1,6 @@
 """The data oracle: seeds, noise, failures, players, and the contract of all oracles."""
 
+import pickle
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -338,3 +339,39 @@ def test_a_budget_shows_no_more_equal_players_than_said() -> None:
     found = {k: (e[:k] > e[k:].max()).mean() for k, e in effects.items()}
     assert found[strong // 4] > 0.9
     assert found[strong * 4] < 0.3
+
+
+def test_an_oracle_travels_to_another_process(make_task: Make) -> None:
+    task = make_task(2, 30)
+    masks = masks_of(4, 30)
+    for trainer in (
+        LogisticHead(task.features, task.labels),
+        SmallNetwork(task.features, task.labels, steps=10),
+        EstimatorTrainer(RandomForestClassifier(3), task.features, task.labels),
+    ):
+        oracle = DataOracle(trainer, task.targets())
+        before = oracle.evaluate(masks)
+        there = pickle.loads(pickle.dumps(oracle))  # as Ray and process pools do
+        assert np.allclose(there.evaluate(masks), before)
+        assert there.fingerprint == oracle.fingerprint
+
+
+def test_explaining_it_finds_the_two_examples_that_stand_in_for_each_other(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    features = np.stack([2 * labels - 1 + 0.3 * rng.normal(size=40), np.zeros(40)], 1)
+    features[[7, 13], 1] = 3.0  # only they speak for the second feature
+    targets = Targets([[0.0, 3.0]], [1], ids=("point",))
+    oracle = DataOracle(LogisticHead(features, labels), targets)
+    path = tmp_path / "ledger.db"
+    found = spex.explain(oracle, budget=400, ledger=path)
+    effects = {p: float(v) for p, v in found.fourier.to_dict().items() if p}
+    ranked = sorted(effects, key=lambda players: -abs(effects[players]))
+    assert set(ranked[:2]) == {(7,), (13,)}
+    assert effects[7,] < 0  # kept raises the margin: see spex.spectrum's characters
+    # redundant: either alone does most of what both do
+    assert effects[7, 13] < 0
+    again = spex.explain(oracle, budget=400, ledger=path)
+    assert again.provenance.paid == 0
