@@ -1,6 +1,8 @@
 """The data oracle: seeds, noise, failures, players, and the contract of all oracles."""
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 
 import spex
-from oracles import InputError, Ledger, PaidOracle, StoppedRun, run
+from oracles import InputError, InterruptedRun, Ledger, PaidOracle, StoppedRun, run
 from oracles.data import (
     DataOracle,
     EstimatorTrainer,
@@ -215,7 +217,7 @@ def test_a_failed_training_is_tried_again_with_another_seed(how: str) -> None:
         seeded = DataOracle(FunctionTrainer(trainer, 3, how), COUNT, seed=seed)
         with suppress(UntrainableError):
             found[seed] = seeded.evaluate(masks)
-    assert 6 <= len(found) <= 12  # 7 of 8 on average, in three attempts each
+    assert len(found) >= 9  # 7 of 8 on average, in three attempts each
     assert all((values == 2).all() for values in found.values())
     assert trainer.calls > 3 * 12
     assert isinstance(oracle, PaidOracle)
@@ -375,3 +377,28 @@ def test_explaining_it_finds_the_two_examples_that_stand_in_for_each_other(
     assert effects[7, 13] < 0
     again = spex.explain(oracle, budget=400, ledger=path)
     assert again.provenance.paid == 0
+
+
+def test_importing_loads_no_library_that_trains() -> None:
+    code = "import sys, oracles.data; print({'torch', 'sklearn'} & set(sys.modules))"
+    said = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert said.strip() == "set()"
+
+
+def test_one_subset_at_a_time_is_kept_when_a_run_is_interrupted(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def slow(indices: np.ndarray, seed: int, points: Any) -> list[float]:
+        calls.append(seed)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return [float(len(indices))]
+
+    oracle = DataOracle(FunctionTrainer(slow, 6, "slow"), COUNT)
+    masks = np.unique(masks_of(40, 6), axis=0)
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        with pytest.raises(InterruptedRun, match="Stopped after 7 of"):
+            run(oracle, masks, ledger=ledger)
+        done = run(oracle, masks, ledger=ledger)
+    assert done.paid == len(masks) - 7
+    assert np.array_equal(done.values[:, 0], masks.sum(axis=1))

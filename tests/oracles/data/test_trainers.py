@@ -1,6 +1,6 @@
 """Training many subsets together is training on each, by another program or by hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -101,15 +101,21 @@ def test_a_feature_that_never_varies_and_more_features_than_examples_are_fine() 
 
 
 def plain_network(
-    task: Any, trainer: SmallNetwork, indices: np.ndarray, seed: int, decay: float
+    task: Any,
+    trainer: SmallNetwork,
+    indices: np.ndarray,
+    seed: int,
+    decay: float,
+    classes: Sequence[int] = (0, 1, 2),
 ) -> np.ndarray:
-    """Logits after a plain PyTorch loop that never sees other examples."""
+    """Logits after a plain PyTorch loop that never sees other examples or classes."""
     first, orders = trainer.drawn(indices, seed)
+    first = [*first[:-2], first[-2][:, classes], first[-1][list(classes)]]
     assert set(orders.ravel()) <= set(indices)
     features = torch.tensor(task.features, dtype=torch.float32)
-    labels = torch.tensor(task.labels)
+    labels = torch.tensor(np.searchsorted(classes, task.labels).clip(max=len(classes)))
     layers: list[torch.nn.Module] = []
-    for size, width in pairwise(trainer.description["sizes"]):
+    for size, width in pairwise([*trainer.description["sizes"][:-1], len(classes)]):
         layers += [torch.nn.Linear(size, width), torch.nn.ReLU()]
     net = torch.nn.Sequential(*layers[:-1])
     for parameter, values in zip(net.parameters(), first, strict=True):
@@ -164,7 +170,42 @@ def test_minibatches_go_through_all_examples_before_any_comes_again(
     trainer = SmallNetwork(task.features, task.labels, steps=10, batch_size=8)
     indices = np.arange(0, 40, 2)
     _, orders = trainer.drawn(indices, 3)
-    assert sorted(orders.ravel()[:20]) == sorted(orders.ravel()[20:40]) == [*indices]
+    first, second = orders.ravel()[:20], orders.ravel()[20:40]
+    assert sorted(first) == sorted(second) == [*indices]
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, indices)
+
+
+def test_classes_a_subset_lacks_do_not_change_what_is_learned_of_the_others(
+    make_task: Make,
+) -> None:
+    task = make_task(4, 120)
+    kept = np.isin(task.labels, (1, 3))
+    asked = np.isin(task.right, (1, 3))
+    targets = Targets(task.points[asked], task.right[asked], outputs=("loss",))
+    rest = np.log(1 - 2 / (kept.sum() + 4))  # what is left to the two, by Laplace
+    head = LogisticHead(task.features, task.labels, tolerance=1e-6)
+    found = head.fit_many(kept[None], np.zeros(1, dtype=int), targets)[0]
+    # softmax over two classes has half the penalty of one vector's difference
+    model = LogisticRegression(C=2, tol=1e-10, max_iter=20_000)
+    model.fit(task.features[kept], task.labels[kept])
+    codes = (task.right[asked] == 3).astype(int)
+    mine = model.predict_log_proba(task.points[asked])[np.arange(asked.sum()), codes]
+    assert np.allclose(-found, mine + rest, atol=1e-4)
+
+    trainer = SmallNetwork(
+        task.features,
+        task.labels,
+        hidden=(8,),
+        steps=60,
+        learning_rate=0.2,
+        momentum=0.8,
+    )
+    found = trainer.fit_many(kept[None], np.array([4]), targets)[0]
+    indices = np.flatnonzero(kept)
+    logits = plain_network(task, trainer, indices, 4, 0.0, classes=[1, 3])[asked]
+    mine = logits[np.arange(asked.sum()), codes] - np.logaddexp(*logits.T)
+    assert np.allclose(-found, mine + rest, atol=1e-4)
 
 
 @pytest.mark.parametrize(
