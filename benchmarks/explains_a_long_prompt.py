@@ -26,7 +26,7 @@ import spex
 from oracles import Ledger
 from oracles.embedded.facts_world import Story, generate
 from oracles.features import CausalOracle, load_model
-from oracles.features.prompts import text_prompt
+from oracles.features.prompts.prompt import text_prompt
 
 NUM_WORDS = 500
 NUM_FACTS, NUM_FILLERS = 24, 60

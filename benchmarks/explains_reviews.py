@@ -46,8 +46,8 @@ import spex
 from oracles import Ledger, run
 from oracles.base import fingerprint_of
 from oracles.features import LoadedModel, load_model, split
-from oracles.features.batching import score_in_batches
-from oracles.features.removal import make_ablator
+from oracles.features.passes.batching import score_in_batches
+from oracles.features.prompts.removal import make_ablator
 from proxyspex import ProxySpex
 from spex.spectrum import characters
 

@@ -58,8 +58,8 @@ from oracles.features import (
     text_prompt,
 )
 from oracles.features.embedding import EmbeddingOracle
-from oracles.features.hiding import kept_tokens
-from oracles.features.workers import run_batches
+from oracles.features.passes.hiding import kept_tokens
+from oracles.features.passes.workers import run_batches
 
 RESULTS = Path(__file__).parent / "results" / "throughput.json"
 PACKAGES = ("torch", "transformers", "tokenizers", "captum", "context-cite", "numpy")

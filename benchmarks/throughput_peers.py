@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from oracles.features.loading import LoadedModel
+from oracles.features.models.loading import LoadedModel
 
 Masks = NDArray[np.bool_]
 

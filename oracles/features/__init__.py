@@ -4,22 +4,22 @@ Nothing here imports torch before a model is loaded.
 """
 
 from oracles.features.causal import CausalOracle
-from oracles.features.chat import chat_prompt
 from oracles.features.choosing import Asked, oracle_for
 from oracles.features.classifier import ClassifierOracle
-from oracles.features.documents import passages_prompt, refine
-from oracles.features.draws import AveragedOracle
 from oracles.features.embedding import EmbeddingOracle, embed
 from oracles.features.encoder_decoder import EncoderDecoderOracle
 from oracles.features.generated import GeneratedOracle
-from oracles.features.loading import LoadedModel, load_model
 from oracles.features.masked_lm import MaskedLMOracle
-from oracles.features.prompts import Prompt, TextPrompt, text_prompt
+from oracles.features.models.loading import LoadedModel, load_model
+from oracles.features.prompts.chat import chat_prompt
+from oracles.features.prompts.documents import passages_prompt, refine
+from oracles.features.prompts.draws import AveragedOracle
+from oracles.features.prompts.prompt import Prompt, TextPrompt, text_prompt
+from oracles.features.prompts.segments import Segment, split
+from oracles.features.prompts.truncation import truncate
+from oracles.features.prompts.turns import ChatPrompt
 from oracles.features.question_answering import QuestionAnsweringOracle
-from oracles.features.segments import Segment, split
 from oracles.features.text import text_oracle
-from oracles.features.truncation import truncate
-from oracles.features.turns import ChatPrompt
 
 __all__ = [
     "Asked",

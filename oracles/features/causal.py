@@ -10,13 +10,18 @@ from numpy.typing import NDArray
 
 from oracles.base import Masks, Values, fingerprint_of
 from oracles.errors import InputError
-from oracles.features.causal_pass import Scored, check_positions, last_logits
-from oracles.features.continuations import Continuation, encoder_of
-from oracles.features.hiding import is_hiding, kept_tokens
-from oracles.features.loading import LoadedModel
-from oracles.features.prefix_cache import CachedModel
-from oracles.features.prompts import Prompt
-from oracles.features.targets import among, check_together, checked_value, scaled
+from oracles.features.answers.continuations import Continuation, encoder_of
+from oracles.features.answers.targets import (
+    among,
+    check_together,
+    checked_value,
+    scaled,
+)
+from oracles.features.models.loading import LoadedModel
+from oracles.features.passes.causal_pass import Scored, check_positions, last_logits
+from oracles.features.passes.hiding import is_hiding, kept_tokens
+from oracles.features.passes.prefix_cache import CachedModel
+from oracles.features.prompts.prompt import Prompt
 
 ANSWER_TOKENS = 16  # longest answer taken from the model itself
 TOLD_ONLY = ("prediction", "prediction_probability", "model")

@@ -11,9 +11,9 @@ from oracles.features.classifier import ClassifierOracle
 from oracles.features.embedding import EmbeddingOracle
 from oracles.features.encoder_decoder import EncoderDecoderOracle
 from oracles.features.generated import LIKENESSES, GeneratedOracle
-from oracles.features.loading import LoadedModel
 from oracles.features.masked_lm import MaskedLMOracle
-from oracles.features.prompts import Prompt
+from oracles.features.models.loading import LoadedModel
+from oracles.features.prompts.prompt import Prompt
 from oracles.features.question_answering import QuestionAnsweringOracle
 
 
@@ -27,21 +27,27 @@ class Asked:
         target: a class, or "all"; the continuation, answer or word; by default what the
             model itself says.
         against: an answer or word that the target is compared with.
+        choices: two or more answers or words, each compared with the others.
+        per_token: whether every token of the continuation is an output.
         value: what is explained of the target; see the oracles.
     """
 
     question: str = ""
     target: str | None = None
     against: str | None = None
+    choices: tuple[str, ...] = ()
+    per_token: bool = False
     value: str | None = None
 
 
+ASKED = ("question", "target", "against", "choices", "per_token")
+WRITTEN = ("target", "against", "choices", "per_token")
 TAKEN: Mapping[str, tuple[str, ...]] = {
     "text-classifier": ("question", "target"),
-    "causal-lm": ("prefix", "suffix", "is_chat", "target", "against"),
+    "causal-lm": ("prefix", "suffix", "is_chat", *WRITTEN),
     "question-answering": ("prefix", "suffix", "question", "target"),
-    "masked-lm": ("prefix", "suffix", "target", "against"),
-    "encoder-decoder": ("prefix", "suffix", "target", "against"),
+    "masked-lm": ("prefix", "suffix", "target", "against", "choices"),
+    "encoder-decoder": ("prefix", "suffix", *WRITTEN),
     "embedding": ("prefix", "suffix", "question"),
 }
 """Kind of model -> settings that mean something for it."""
@@ -78,7 +84,7 @@ def oracle_for(prompt: Prompt, loaded: LoadedModel, asked: Asked) -> Oracle:
     """
     check_taken(
         loaded,
-        {"question": asked.question, "target": asked.target, "against": asked.against},
+        {name: getattr(asked, name) for name in ASKED},
     )
     return MAKERS[loaded.task](prompt, loaded, asked)
 
@@ -91,10 +97,10 @@ def _of_classifier(prompt: Prompt, loaded: LoadedModel, asked: Asked) -> Oracle:
 
 def _of_writer(prompt: Prompt, loaded: LoadedModel, asked: Asked) -> Oracle:
     if asked.value in LIKENESSES:
-        if asked.against is not None:
+        if asked.against is not None or asked.choices or asked.per_token:
             raise InputError(
-                f"value={asked.value!r} compares answers with the target, not with "
-                f"against={asked.against!r}. Leave against out."
+                f"value={asked.value!r} compares answers with the target, and with "
+                "nothing else. Leave against, choices and per_token out."
             )
         return GeneratedOracle(prompt, loaded, answer=asked.target, value=asked.value)
     kind = CausalOracle if loaded.task == "causal-lm" else EncoderDecoderOracle
@@ -103,6 +109,8 @@ def _of_writer(prompt: Prompt, loaded: LoadedModel, asked: Asked) -> Oracle:
         loaded,
         continuation=asked.target,
         alternative=asked.against,
+        choices=asked.choices,
+        per_token=asked.per_token,
         value=asked.value,
     )
 
@@ -115,6 +123,12 @@ def _of_reader(prompt: Prompt, loaded: LoadedModel, asked: Asked) -> Oracle:
 
 
 def _of_masked(prompt: Prompt, loaded: LoadedModel, asked: Asked) -> Oracle:
+    if asked.choices and (asked.target or asked.against):
+        raise InputError(
+            "choices are compared with one another. Leave target and against out."
+        )
+    if asked.choices:
+        return MaskedLMOracle(prompt, loaded, choices=asked.choices, value=asked.value)
     if asked.against is None:
         words = [] if asked.target is None else [asked.target]
         return MaskedLMOracle(prompt, loaded, words=words, value=asked.value)

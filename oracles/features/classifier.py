@@ -8,16 +8,16 @@ import numpy as np
 
 from oracles.base import Masks, Values
 from oracles.errors import InputError
-from oracles.features.batching import score_in_batches
-from oracles.features.encoding import (
+from oracles.features.models.loading import LoadedModel
+from oracles.features.pairs import encode_pairs, model_inputs
+from oracles.features.passes.batching import score_in_batches
+from oracles.features.passes.encoding import (
     blank_token,
     checked_choice,
     encode_all,
     fingerprint,
 )
-from oracles.features.loading import LoadedModel
-from oracles.features.pairs import encode_pairs, model_inputs
-from oracles.features.prompts import Prompt
+from oracles.features.prompts.prompt import Prompt
 
 CLASSIFIER_VALUES = ("log-odds", "logit", "margin", "probability")
 

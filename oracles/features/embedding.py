@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from oracles.base import Masks, Values
 from oracles.errors import InputError
-from oracles.features.batching import score_in_batches
-from oracles.features.encoding import (
+from oracles.features.models.loading import LoadedModel
+from oracles.features.passes.batching import score_in_batches
+from oracles.features.passes.encoding import (
     checked_choice,
     either,
     encode,
@@ -18,8 +19,7 @@ from oracles.features.encoding import (
     fingerprint,
     split_marks,
 )
-from oracles.features.loading import LoadedModel
-from oracles.features.prompts import Prompt
+from oracles.features.prompts.prompt import Prompt
 
 EMBEDDING_VALUES = ("cosine", "dot")
 

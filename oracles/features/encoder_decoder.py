@@ -8,18 +8,23 @@ import numpy as np
 
 from oracles.base import Masks, Values
 from oracles.errors import InputError
-from oracles.features.batching import score_in_batches
-from oracles.features.encoding import (
+from oracles.features.answers.targets import (
+    among,
+    check_together,
+    checked_value,
+    scaled,
+)
+from oracles.features.models.loading import LoadedModel
+from oracles.features.passes.batching import score_in_batches
+from oracles.features.passes.encoding import (
     check_length,
     either,
     encode_all,
     fingerprint,
     split_marks,
 )
-from oracles.features.generation import generate
-from oracles.features.loading import LoadedModel
-from oracles.features.prompts import Prompt
-from oracles.features.targets import among, check_together, checked_value, scaled
+from oracles.features.passes.generation import generate
+from oracles.features.prompts.prompt import Prompt
 
 ANSWER_TOKENS = 48  # longest answer taken from the model itself
 PIECE = 2**24  # logits made at a time, 64 MiB

@@ -8,9 +8,11 @@ import numpy as np
 
 from oracles.base import Masks, Values
 from oracles.errors import InputError
-from oracles.features.continuations import encoder_of
+from oracles.features.answers.continuations import encoder_of
+from oracles.features.answers.similarity import rouge_l, token_f1, words_of
 from oracles.features.embedding import embed
-from oracles.features.encoding import (
+from oracles.features.models.loading import LoadedModel
+from oracles.features.passes.encoding import (
     check_length,
     checked_choice,
     either,
@@ -18,11 +20,9 @@ from oracles.features.encoding import (
     fingerprint,
     intact_and_empty,
 )
-from oracles.features.generation import generate
-from oracles.features.hiding import is_hiding
-from oracles.features.loading import LoadedModel
-from oracles.features.prompts import Prompt
-from oracles.features.similarity import rouge_l, token_f1, words_of
+from oracles.features.passes.generation import generate
+from oracles.features.passes.hiding import is_hiding
+from oracles.features.prompts.prompt import Prompt
 
 LIKENESSES = {"rouge-l": rouge_l, "token-f1": token_f1}
 """Name of a value -> likeness of an answer to the original, from 0 to 1."""

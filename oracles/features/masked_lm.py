@@ -15,8 +15,10 @@ import numpy as np
 
 from oracles.base import Masks, Values
 from oracles.errors import InputError
-from oracles.features.batching import score_in_batches
-from oracles.features.encoding import (
+from oracles.features.answers.targets import CHOICE_VALUES, among, check_choices
+from oracles.features.models.loading import LoadedModel
+from oracles.features.passes.batching import score_in_batches
+from oracles.features.passes.encoding import (
     checked_choice,
     either,
     encode_all,
@@ -24,9 +26,7 @@ from oracles.features.encoding import (
     intact_and_empty,
     split_marks,
 )
-from oracles.features.loading import LoadedModel
-from oracles.features.prompts import Prompt
-from oracles.features.targets import CHOICE_VALUES, among, check_choices
+from oracles.features.prompts.prompt import Prompt
 
 MASKED_VALUES = ("log-odds", "log-probability", "probability", "logit")
 

@@ -8,16 +8,16 @@ from functools import cached_property
 from typing import Any
 
 from oracles.base import Masks
-from oracles.features.encoding import (
+from oracles.features.models.loading import LoadedModel
+from oracles.features.passes.encoding import (
     HIDDEN,
     TOKEN_BITS,
     check_length,
     intact_and_empty,
     split_marks,
 )
-from oracles.features.hiding import is_hiding, kept_tokens
-from oracles.features.loading import LoadedModel
-from oracles.features.prompts import Prompt
+from oracles.features.passes.hiding import is_hiding, kept_tokens
+from oracles.features.prompts.prompt import Prompt
 
 SECOND = 2  # mark of tokens of the pair's second part; larger ones are free
 

@@ -19,11 +19,11 @@ import numpy as np
 
 from oracles.base import Masks, Values
 from oracles.errors import InputError
-from oracles.features.batching import score_in_batches
-from oracles.features.encoding import checked_choice, either, fingerprint
-from oracles.features.loading import LoadedModel
+from oracles.features.models.loading import LoadedModel
 from oracles.features.pairs import Pair, encode_pairs, model_inputs
-from oracles.features.prompts import Prompt
+from oracles.features.passes.batching import score_in_batches
+from oracles.features.passes.encoding import checked_choice, either, fingerprint
+from oracles.features.prompts.prompt import Prompt
 
 QA_VALUES = ("log-odds", "log-probability", "probability", "logit")
 FLOOR_NATS = 10.0

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from oracles.base import Oracle
 from oracles.errors import InputError
 from oracles.features.causal import ANSWER_TOKENS
-from oracles.features.chat import chat_prompt
 from oracles.features.choosing import Asked, check_taken, oracle_for
-from oracles.features.loading import LoadedModel, load_model
-from oracles.features.prompts import TextPrompt, text_prompt
-from oracles.features.truncation import num_tokens, truncate
-from oracles.features.turns import ChatPrompt
+from oracles.features.models.loading import LoadedModel, load_model
+from oracles.features.prompts.chat import chat_prompt
+from oracles.features.prompts.prompt import TextPrompt, text_prompt
+from oracles.features.prompts.truncation import num_tokens, truncate
+from oracles.features.prompts.turns import ChatPrompt
 
 
 def text_oracle(
@@ -25,6 +25,8 @@ def text_oracle(
     question: str = "",
     target: str | None = None,
     against: str | None = None,
+    choices: Sequence[str] = (),
+    per_token: bool = False,
     value: str | None = None,
     segments: str | None = None,
     removal: str = "delete",
@@ -47,6 +49,9 @@ def text_oracle(
         target: a class, or "all"; the continuation, answer or word at the mask. By
             default what the model itself says.
         against: an alternative continuation or word.
+        choices: two or more continuations or words, in place of a target: each is an
+            output, compared with the others.
+        per_token: make every token of the continuation an output.
         value: what is explained of the target; see the kind of model's oracle.
             "rouge-l" or "token-f1" asks models that write for how like their answers
             stay to the target.
@@ -76,11 +81,19 @@ def text_oracle(
     )
     if is_truncating:
         is_causal = loaded.task == "causal-lm"
-        room = _room(prompt, loaded, (target, against), is_chat) if is_causal else 0
+        scored = (target, against, *choices)
+        room = _room(prompt, loaded, scored, is_chat) if is_causal else 0
         if question:  # read with the text, and three special tokens between them
             room += len(loaded.tokenizer(question)["input_ids"]) + 3
         prompt = truncate(prompt, loaded.tokenizer, loaded.max_tokens - room)
-    asked = Asked(question=question, target=target, against=against, value=value)
+    asked = Asked(
+        question=question,
+        target=target,
+        against=against,
+        choices=tuple(choices),
+        per_token=per_token,
+        value=value,
+    )
     if is_chat:
         return oracle_for(_as_message(prompt, loaded), loaded, asked)
     return oracle_for(prompt, loaded, asked)

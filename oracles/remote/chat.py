@@ -8,8 +8,8 @@ import numpy as np
 
 from oracles.base import Masks
 from oracles.errors import InputError
-from oracles.features.prompts import Prompt
-from oracles.features.targets import among, check_together
+from oracles.features.answers.targets import among, check_together
+from oracles.features.prompts.prompt import Prompt
 from oracles.remote.client import Client
 from oracles.remote.endpoint import Endpoint
 from oracles.remote.listed import against_all_others, log_probability

@@ -8,9 +8,14 @@ import numpy as np
 
 from oracles.base import Masks
 from oracles.errors import InputError
-from oracles.features.continuations import with_border
-from oracles.features.prompts import Prompt
-from oracles.features.targets import among, check_together, checked_value, scaled
+from oracles.features.answers.continuations import with_border
+from oracles.features.answers.targets import (
+    among,
+    check_together,
+    checked_value,
+    scaled,
+)
+from oracles.features.prompts.prompt import Prompt
 from oracles.remote.client import Client
 from oracles.remote.endpoint import Endpoint
 from oracles.remote.oracle import RemoteOracle

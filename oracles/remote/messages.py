@@ -4,7 +4,7 @@ import json
 from typing import Any, Protocol, runtime_checkable
 
 from oracles.base import Masks
-from oracles.features.prompts import Prompt
+from oracles.features.prompts.prompt import Prompt
 
 
 @runtime_checkable

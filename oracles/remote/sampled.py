@@ -8,8 +8,8 @@ import numpy as np
 
 from oracles.base import Masks
 from oracles.errors import InputError
-from oracles.features.prompts import Prompt
-from oracles.features.similarity import words_of
+from oracles.features.answers.similarity import words_of
+from oracles.features.prompts.prompt import Prompt
 from oracles.remote.client import Client
 from oracles.remote.endpoint import Endpoint
 from oracles.remote.messages import read_chat, write_chats

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from oracles.features.similarity import rouge_l, token_f1, words_of
+from oracles.features.answers.similarity import rouge_l, token_f1, words_of
 
 
 def equals(answer: str, original: str) -> float:

@@ -82,10 +82,21 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     )
     add("--against", help="alternative continuation or word")
     add(
+        "--choice",
+        action="append",
+        default=[],
+        help="an answer of a multiple choice; give it two or more times, in place of "
+        "--target",
+    )
+    add(
+        "--per-token",
+        action="store_true",
+        help="explain every token of the answer, from the same ablations",
+    )
+    add(
         "--value",
         help="logit, log-odds, margin, probability or log-probability of the target; "
-        "tokens for each of its tokens; rouge-l or token-f1 for the likeness of "
-        "generated answers",
+        "rouge-l or token-f1 for the likeness of generated answers",
     )
     add(
         "--earlier",

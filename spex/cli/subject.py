@@ -9,6 +9,13 @@ from typing import Any
 from oracles import InputError, Oracle
 from spex.registry import default_budget
 
+MEANINGLESS = {
+    "completions": (),
+    "chat": ("value", "per_token"),
+    "sampled": ("against", "choice", "per_token"),
+}
+"""What is asked over an endpoint -> options that mean nothing for it."""
+
 
 def make_oracle(options: argparse.Namespace) -> Oracle:
     """Of a text, a conversation or passages, and a model here or behind a server.
@@ -30,6 +37,8 @@ def make_oracle(options: argparse.Namespace) -> Oracle:
         question=options.question,
         target=options.target,
         against=options.against,
+        choices=tuple(options.choice),
+        per_token=options.per_token,
         value=options.value,
     )
     return oracle_for(_prompt(options, loaded.tokenizer), loaded, asked)
@@ -49,6 +58,8 @@ def _of_text(options: argparse.Namespace) -> Oracle:
         question=options.question,
         target=options.target,
         against=options.against,
+        choices=options.choice,
+        per_token=options.per_token,
         value=options.value,
         segments=options.segments,
         removal=options.removal,
@@ -97,10 +108,12 @@ def _remote(options: argparse.Namespace) -> Oracle:
     prompt, target, against = _prompt(options, None), options.target, options.against
     value = {} if options.value is None else {"value": options.value}
     if options.api == "completions":
-        both = {"continuation": target, "alternative": against}
-        oracle = completions_oracle(prompt, endpoint, **both, **value)
+        asked = {"continuation": target, "alternative": against, **value}
+        asked |= {"choices": options.choice, "per_token": options.per_token}
+        oracle = completions_oracle(prompt, endpoint, **asked)
     elif options.api == "chat":
-        oracle = chat_oracle(prompt, endpoint, answer=target, alternative=against)
+        asked = {"answer": target, "alternative": against, "choices": options.choice}
+        oracle = chat_oracle(prompt, endpoint, **asked)
     else:
         draws = options.draws
         oracle = sampled_oracle(prompt, endpoint, answer=target, draws=draws, **value)
@@ -133,16 +146,14 @@ def _check_one_subject(options: argparse.Namespace) -> None:
         more = {"question": options.question, "truncate": options.truncate}
         more |= {"device": options.device, "dtype": options.dtype}
         _refuse("--endpoint", more, tuple(more))
-        if options.api == "chat":
-            _refuse("--api chat", {"value": options.value}, ("value",))
-        if options.api == "sampled":
-            _refuse("--api sampled", {"against": options.against}, ("against",))
+        _refuse(f"--api {options.api}", vars(options), MEANINGLESS[options.api])
 
 
 def _refuse(what: str, options: dict[str, Any], names: tuple[str, ...]) -> None:
     for name in names:
         if options[name]:
-            raise InputError(f"--{name} means nothing with {what}. Leave it out.")
+            option = name.replace("_", "-")
+            raise InputError(f"--{option} means nothing with {what}. Leave it out.")
 
 
 def _messages(path: Path) -> list[dict[str, str]]:

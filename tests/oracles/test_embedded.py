@@ -9,7 +9,7 @@ import pytest
 import spex
 from oracles.embedded.facts_world import Story, generate
 from oracles.features import CausalOracle, ClassifierOracle, load_model
-from oracles.features.prompts import TextPrompt, text_prompt
+from oracles.features.prompts.prompt import TextPrompt, text_prompt
 
 SENTIMENT = load_model("sentiment")
 FACTS = load_model("facts")

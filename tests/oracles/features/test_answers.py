@@ -9,10 +9,10 @@ import transformers
 
 from oracles import InputError
 from oracles.features import CausalOracle, ClassifierOracle, LoadedModel, load_model
-from oracles.features.causal_pass import Scored, check_positions
-from oracles.features.hiding import kept_tokens
-from oracles.features.prefix_cache import CachedModel
-from oracles.features.prompts import TextPrompt, text_prompt
+from oracles.features.passes.causal_pass import Scored, check_positions
+from oracles.features.passes.hiding import kept_tokens
+from oracles.features.passes.prefix_cache import CachedModel
+from oracles.features.prompts.prompt import TextPrompt, text_prompt
 from oracles.testing import OracleContract
 
 STORY = "Maria works at the bakery. The bakery is in Oslo. Tom is in Lima."
@@ -206,7 +206,9 @@ def by_hand(loaded: LoadedModel, mask: np.ndarray, words: str) -> float:
 def test_hidden_tokens_leave_the_others_where_they_were(
     causal: str, worth_sharing: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oracles.features.prefix_cache.WORTH_SHARING", worth_sharing)
+    monkeypatch.setattr(
+        "oracles.features.passes.prefix_cache.WORTH_SHARING", worth_sharing
+    )
     loaded = load_model(causal)
     oracle = CausalOracle(prompt(loaded, "attention"), loaded, continuation="Oslo")
     masks = some_masks(14)

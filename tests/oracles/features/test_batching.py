@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oracles import ModelError
-from oracles.features import batching, load_model
-from oracles.features.batching import cut_by_length, score_in_batches
-from oracles.features.causal_pass import Scored
-from oracles.features.prefix_cache import CachedModel
-from oracles.features.sharing import share_prefixes
+from oracles.features import load_model
+from oracles.features.passes import batching
+from oracles.features.passes.batching import cut_by_length, score_in_batches
+from oracles.features.passes.causal_pass import Scored
+from oracles.features.passes.prefix_cache import CachedModel
+from oracles.features.passes.sharing import share_prefixes
 
 FACTS = load_model("facts").model
 SENTIMENT = load_model("sentiment").model
@@ -126,8 +127,8 @@ def test_shared_prefixes_do_not_change_what_a_causal_model_says(
     asked = as_asked(heads, tails)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batching, "CPU_TOKENS", tokens)
-        patch.setattr("oracles.features.prefix_cache.WORTH_SHARING", np.inf)
-        patch.setattr("oracles.features.sharing.SHORTEST_SHARED", 1)
+        patch.setattr("oracles.features.passes.prefix_cache.WORTH_SHARING", np.inf)
+        patch.setattr("oracles.features.passes.sharing.SHORTEST_SHARED", 1)
         shared = CachedModel(FACTS, size).log_probabilities(asked)
         apart = CachedModel(FACTS, size, is_sharing=False).log_probabilities(asked)
     for one, with_cache, without in zip(asked, shared, apart, strict=True):
@@ -144,7 +145,7 @@ def test_sharing_computes_every_prefix_once(
         dict.fromkeys(as_asked(heads, tails)), key=lambda one: one.keys.tobytes()
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("oracles.features.sharing.SHORTEST_SHARED", 1)
+        patch.setattr("oracles.features.passes.sharing.SHORTEST_SHARED", 1)
         sharing = share_prefixes([one.keys for one in asked], [10**6] * len(asked))
     prefixes = {one.ids[:i] for one in asked for i in range(1, len(one.ids) + 1)}
     computed = sum(len(one.ids) for one in asked) - sum(sharing.shared)

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 import spex
 from oracles import InputError
 from oracles.features import CausalOracle, LoadedModel, load_model, text_oracle
-from oracles.features.chat import chat_prompt
-from oracles.features.documents import passages_prompt
-from oracles.features.draws import AveragedOracle
-from oracles.features.prompts import text_prompt
-from oracles.features.turns import ChatPrompt
+from oracles.features.prompts.chat import chat_prompt
+from oracles.features.prompts.documents import passages_prompt
+from oracles.features.prompts.draws import AveragedOracle
+from oracles.features.prompts.prompt import text_prompt
+from oracles.features.prompts.turns import ChatPrompt
 from oracles.testing import OracleContract
 
 FACTS = load_model("facts")

@@ -9,7 +9,7 @@ import transformers
 
 from oracles import InputError
 from oracles.features import ClassifierOracle, LoadedModel, load_model
-from oracles.features.prompts import text_prompt
+from oracles.features.prompts.prompt import text_prompt
 
 REVIEW = text_prompt("The plot is not good, but the acting saves it.", segments="word")
 

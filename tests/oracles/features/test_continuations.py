@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 
 from oracles import InputError
 from oracles.features import CausalOracle, LoadedModel, load_model
-from oracles.features.prompts import text_prompt
+from oracles.features.prompts.prompt import text_prompt
 
 STORY = "Maria works at the bakery. The bakery is in Oslo. Tom is in Lima."
 QUESTION = "In which city? Answer:"

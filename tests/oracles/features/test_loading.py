@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from oracles import ModelError
 from oracles.features import ClassifierOracle, load_model
-from oracles.features.prompts import text_prompt
+from oracles.features.prompts.prompt import text_prompt
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 
 from oracles import ModelError
 from oracles.features import CausalOracle, LoadedModel, load_model
-from oracles.features.prompts import text_prompt
+from oracles.features.prompts.prompt import text_prompt
 
 STORY = "Maria works at the bakery. The bakery is in Oslo. Tom is in Lima."
 QUESTION = "Question: In which city does Maria work? Answer:"

@@ -8,9 +8,9 @@ import spex
 from oracles import InputError
 from oracles.embedded.facts_world import generate
 from oracles.features import CausalOracle, load_model, text_oracle, text_prompt
-from oracles.features.documents import passages_prompt, refine
-from oracles.features.prompts import TextPrompt
-from oracles.features.truncation import num_tokens, truncate
+from oracles.features.prompts.documents import passages_prompt, refine
+from oracles.features.prompts.prompt import TextPrompt
+from oracles.features.prompts.truncation import num_tokens, truncate
 
 PASSAGES = ["Tom is in Lima. He bakes.", "Ann is in Oslo.", "It rains. It is May."]
 QUESTION = "In which city is Ann?"

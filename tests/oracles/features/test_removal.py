@@ -10,8 +10,8 @@ import transformers
 
 from oracles import InputError, InterruptedRun, Ledger, run
 from oracles.features import CausalOracle, load_model, text_prompt
-from oracles.features.draws import AveragedOracle, DrawnPrompt
-from oracles.features.prompts import TextPrompt
+from oracles.features.prompts.draws import AveragedOracle, DrawnPrompt
+from oracles.features.prompts.prompt import TextPrompt
 from oracles.testing import OracleContract
 
 FACTS = load_model("facts")

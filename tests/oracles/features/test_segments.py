@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from oracles import InputError
-from oracles.features.removal import Ablator, make_ablator
-from oracles.features.segments import SPLITTERS, Segment, split
+from oracles.features.prompts.removal import Ablator, make_ablator
+from oracles.features.prompts.segments import SPLITTERS, Segment, split
 
 TEXTS = st.text(max_size=60) | st.lists(
     st.sampled_from(

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oracles import InputError
-from oracles.features.graphemes import clusters
-from oracles.features.json_fields import parse_json, without
-from oracles.features.prompts import text_prompt
-from oracles.features.segments import Segment, pin, split
+from oracles.features.prompts.graphemes import clusters
+from oracles.features.prompts.json_fields import parse_json, without
+from oracles.features.prompts.prompt import text_prompt
+from oracles.features.prompts.segments import Segment, pin, split
 
 FAMILY = "👩‍👩‍👧"
 ACCENTED = "e\u0301"

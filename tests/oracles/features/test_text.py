@@ -13,7 +13,7 @@ import transformers
 
 from oracles import InputError, ModelError
 from oracles.features import CausalOracle, ClassifierOracle, load_model, text_oracle
-from oracles.features.prompts import text_prompt
+from oracles.features.prompts.prompt import text_prompt
 from oracles.testing import OracleContract
 
 REVIEW = "The plot is not good, but the acting saves it."

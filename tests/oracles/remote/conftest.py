@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from oracles.features.prompts import TextPrompt, text_prompt
+from oracles.features.prompts.prompt import TextPrompt, text_prompt
 from oracles.remote import Endpoint
 
 KEY = "sk-a-secret-that-must-not-be-written"

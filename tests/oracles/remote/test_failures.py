@@ -23,7 +23,7 @@ from oracles import (
     StoppedRun,
     run,
 )
-from oracles.features.prompts import text_prompt
+from oracles.features.prompts.prompt import text_prompt
 from oracles.remote import RemoteError, RemoteOracle, completions_oracle
 
 from .conftest import QUESTION, STORY, Server

@@ -9,7 +9,7 @@ import pytest
 
 import spex
 from oracles import InputError, Ledger, OracleError, StoppedRun, run
-from oracles.features.prompts import TextPrompt, text_prompt
+from oracles.features.prompts.prompt import TextPrompt, text_prompt
 from oracles.remote import (
     Endpoint,
     RemoteError,

@@ -19,7 +19,7 @@ import pytest
 import spex
 from oracles import Ledger, Oracle
 from oracles.features import CausalOracle, LoadedModel, load_model
-from oracles.features.prompts import TextPrompt, text_prompt
+from oracles.features.prompts.prompt import TextPrompt, text_prompt
 from oracles.remote import (
     Endpoint,
     RemoteError,

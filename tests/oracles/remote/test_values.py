@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracles import InputError, Ledger, run
-from oracles.features.chat import chat_prompt
-from oracles.features.prompts import TextPrompt, text_prompt
+from oracles.features.prompts.chat import chat_prompt
+from oracles.features.prompts.prompt import TextPrompt, text_prompt
 from oracles.remote import (
     Endpoint,
     Prices,

@@ -11,7 +11,7 @@ import torch
 from oracles import InputError, ModelError
 from oracles.features import LoadedModel, load_model
 from oracles.features.embedding import EmbeddingOracle, embed
-from oracles.features.prompts import text_prompt
+from oracles.features.prompts.prompt import text_prompt
 from oracles.testing import OracleContract
 
 PASSAGE = "Maria works at the bakery. The bakery is in Oslo. Tom lives in Lima."

@@ -11,8 +11,8 @@ import transformers
 from oracles import InputError
 from oracles.features import LoadedModel, load_model
 from oracles.features.encoder_decoder import EncoderDecoderOracle
-from oracles.features.generation import generate
-from oracles.features.prompts import text_prompt
+from oracles.features.passes.generation import generate
+from oracles.features.prompts.prompt import text_prompt
 from oracles.testing import OracleContract
 
 TEXT = "Maria works at the bakery. The bakery is in Oslo. Tom lives in Lima."

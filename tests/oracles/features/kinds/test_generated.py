@@ -9,9 +9,9 @@ import torch
 
 from oracles import InputError
 from oracles.features import LoadedModel, load_model
+from oracles.features.answers.similarity import rouge_l, token_f1
 from oracles.features.generated import GeneratedOracle
-from oracles.features.prompts import TextPrompt, text_prompt
-from oracles.features.similarity import rouge_l, token_f1
+from oracles.features.prompts.prompt import TextPrompt, text_prompt
 from oracles.testing import OracleContract
 
 STORY = (

@@ -11,9 +11,9 @@ from oracles import InputError, ModelError, Oracle
 from oracles.features import LoadedModel, text_oracle
 from oracles.features.embedding import EmbeddingOracle
 from oracles.features.encoder_decoder import EncoderDecoderOracle
-from oracles.features.kinds import task_of
 from oracles.features.masked_lm import MaskedLMOracle
-from oracles.features.prompts import text_prompt
+from oracles.features.models.kinds import task_of
+from oracles.features.prompts.prompt import text_prompt
 from oracles.features.question_answering import QuestionAnsweringOracle
 
 CONTEXT = "Maria works in Oslo. Tom lives in Lima. Oslo is far. It rains."

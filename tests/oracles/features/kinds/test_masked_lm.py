@@ -10,7 +10,7 @@ import transformers
 from oracles import InputError
 from oracles.features import LoadedModel
 from oracles.features.masked_lm import MaskedLMOracle
-from oracles.features.prompts import TextPrompt, text_prompt
+from oracles.features.prompts.prompt import TextPrompt, text_prompt
 from oracles.testing import OracleContract
 
 REVIEW = "The plot is not good, but the acting saves it."

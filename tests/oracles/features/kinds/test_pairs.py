@@ -8,7 +8,7 @@ import torch
 
 from oracles import InputError
 from oracles.features import ClassifierOracle, LoadedModel, text_oracle
-from oracles.features.prompts import text_prompt
+from oracles.features.prompts.prompt import text_prompt
 from oracles.testing import OracleContract
 
 PASSAGE = "Maria works in Oslo. Tom lives in Lima. It rains."

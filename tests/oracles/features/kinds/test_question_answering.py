@@ -9,7 +9,7 @@ import transformers
 
 from oracles import InputError
 from oracles.features import LoadedModel
-from oracles.features.prompts import TextPrompt, text_prompt
+from oracles.features.prompts.prompt import TextPrompt, text_prompt
 from oracles.features.question_answering import FLOOR_NATS, QuestionAnsweringOracle
 from oracles.testing import OracleContract
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oracles.features.workers import Batch, num_workers, run_batches
+from oracles.features.passes.workers import Batch, num_workers, run_batches
 
 Tokens = Sequence[int]
 Score = Callable[..., Any]

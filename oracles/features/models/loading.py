@@ -11,8 +11,8 @@ from typing import Any
 
 from oracles.embedded import EMBEDDED_MODELS
 from oracles.errors import ModelError
-from oracles.features.kinds import auto_class, task_of
-from oracles.features.pooling import Pooling, read_pooling
+from oracles.features.models.kinds import auto_class, task_of
+from oracles.features.models.pooling import Pooling, read_pooling
 
 OFFLINE_WAY = (
     'The embedded models need no network: model="sentiment" (a classifier) or '

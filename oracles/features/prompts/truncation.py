@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from oracles.errors import InputError
-from oracles.features.prompts import Prompt, TextPrompt
+from oracles.features.prompts.prompt import Prompt, TextPrompt
 
 
 def truncate(prompt: TextPrompt, tokenizer: Any, max_tokens: int) -> TextPrompt:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from oracles.base import Masks
 from oracles.errors import InputError
-from oracles.features.json_fields import Container, parse_json, without
-from oracles.features.segments import Segment
+from oracles.features.prompts.json_fields import Container, parse_json, without
+from oracles.features.prompts.segments import Segment
 
 ATTENTION = "attention"
 """Removal by the model itself, which keeps the text and hides the tokens."""

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Protocol
 
 from oracles.base import Masks, fingerprint_of
 from oracles.errors import InputError
-from oracles.features.graphemes import WITHOUT_SPACES
-from oracles.features.removal import (
+from oracles.features.prompts.graphemes import WITHOUT_SPACES
+from oracles.features.prompts.removal import (
     Ablator,
     Constant,
     Filler,
@@ -21,7 +21,15 @@ from oracles.features.removal import (
     check_written,
     make_filler,
 )
-from oracles.features.segments import Cut, Segment, cut, name_of, pin, rest, too_few
+from oracles.features.prompts.segments import (
+    Cut,
+    Segment,
+    cut,
+    name_of,
+    pin,
+    rest,
+    too_few,
+)
 
 
 class Prompt(Protocol):

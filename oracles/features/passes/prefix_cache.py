@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oracles.features.batching import cut_by_length, padded_tokens, tokens_in_batch
-from oracles.features.causal_pass import (
+from oracles.features.passes.batching import (
+    cut_by_length,
+    padded_tokens,
+    tokens_in_batch,
+)
+from oracles.features.passes.causal_pass import (
     LOGITS,
     Cached,
     Row,
@@ -18,8 +22,8 @@ from oracles.features.causal_pass import (
     run_pass,
     takes,
 )
-from oracles.features.sharing import Sharing, nothing_shared, share_prefixes
-from oracles.features.workers import Batch, run_batches
+from oracles.features.passes.sharing import Sharing, nothing_shared, share_prefixes
+from oracles.features.passes.workers import Batch, run_batches
 
 CACHE_BYTES = 2**29  # of keys and values held for sequences still to come
 BATCH_CACHE_BYTES = 2**26  # of these in one forward pass

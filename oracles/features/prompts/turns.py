@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from oracles.base import Masks
 from oracles.errors import InputError, ModelError
-from oracles.features.prompts import TextPrompt
-from oracles.features.removal import check_written
+from oracles.features.prompts.prompt import TextPrompt
+from oracles.features.prompts.removal import check_written
 
 Message = Mapping[str, Any]
 """{"role": ..., "content": ...}; the content a text, or a `TextPrompt` to ablate."""

@@ -15,8 +15,8 @@ import numpy as np
 
 from oracles.base import Masks, Oracle, PaidOracle, Values, fingerprint_of
 from oracles.errors import InputError
-from oracles.features.prompts import Prompt
-from oracles.features.turns import ChatPrompt
+from oracles.features.prompts.prompt import Prompt
+from oracles.features.prompts.turns import ChatPrompt
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from oracles.features.batching import score_in_batches
-from oracles.features.encoding import split_marks
-from oracles.features.loading import LoadedModel
+from oracles.features.models.loading import LoadedModel
+from oracles.features.passes.batching import score_in_batches
+from oracles.features.passes.encoding import split_marks
 
 NOTHING = -1  # stands after the last token of an answer that ended early
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from oracles.errors import InputError
-from oracles.features.graphemes import Clusters, clusters, words_without_spaces
-from oracles.features.json_fields import leaves, parse_json
+from oracles.features.prompts.graphemes import Clusters, clusters, words_without_spaces
+from oracles.features.prompts.json_fields import leaves, parse_json
 
 ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof sr jr st vs etc e.g i.e cf fig no vol pp inc ltd co corp u.s "

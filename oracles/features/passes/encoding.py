@@ -12,9 +12,9 @@ import numpy as np
 
 from oracles.base import Masks, fingerprint_of
 from oracles.errors import InputError
-from oracles.features.hiding import is_hiding, kept_tokens
-from oracles.features.loading import LoadedModel
-from oracles.features.prompts import Prompt
+from oracles.features.models.loading import LoadedModel
+from oracles.features.passes.hiding import is_hiding, kept_tokens
+from oracles.features.prompts.prompt import Prompt
 
 TOKEN_BITS = 24  # the largest vocabularies have a quarter of a million tokens
 HIDDEN = 1  # mark of tokens that no other sees

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from oracles.errors import InputError
-from oracles.features.prompts import TextPrompt, part_prompt
-from oracles.features.removal import ATTENTION
-from oracles.features.segments import Cut
-from oracles.features.turns import ChatPrompt, Message, Turn
+from oracles.features.prompts.prompt import TextPrompt, part_prompt
+from oracles.features.prompts.removal import ATTENTION
+from oracles.features.prompts.segments import Cut
+from oracles.features.prompts.turns import ChatPrompt, Message, Turn
 
 WHOLE = ("turn", "exchange")
 """Kinds of players that are whole messages."""

@@ -8,9 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oracles.errors import InputError
-from oracles.features.prompts import TextPrompt, moved, pool_of, text_prompt, told
-from oracles.features.removal import Ablator, Resampled
-from oracles.features.segments import Segment, cut
+from oracles.features.prompts.prompt import (
+    TextPrompt,
+    moved,
+    pool_of,
+    text_prompt,
+    told,
+)
+from oracles.features.prompts.removal import Ablator, Resampled
+from oracles.features.prompts.segments import Segment, cut
 
 
 def passages_prompt(

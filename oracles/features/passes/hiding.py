@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oracles.base import Masks
-from oracles.features.prompts import Prompt
-from oracles.features.removal import ATTENTION
+from oracles.features.prompts.prompt import Prompt
+from oracles.features.prompts.removal import ATTENTION
 
 
 def is_hiding(prompt: Prompt) -> bool:

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 
-from oracles.features.graphemes import WITHOUT_SPACES
+from oracles.features.prompts.graphemes import WITHOUT_SPACES
 
 WORD = re.compile(r"\w+")
 

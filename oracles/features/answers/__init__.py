@@ -1,0 +1,1 @@
+"""What is said of an answer: its tokens, its choices, its likeness."""

@@ -1,0 +1,1 @@
+"""Running many ablated prompts through a model, fast."""

@@ -1,0 +1,1 @@
+"""What is ablated: texts, passages, conversations, cut into segments."""
