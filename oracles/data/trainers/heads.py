@@ -193,8 +193,8 @@ class RidgeHead:
         self._linear = _Linear.of(features, labels)
         self._tolerance = float(tolerance)
         num_classes = len(self._linear.classes.names)
-        # of two classes one column tells both, as they sum to 1
-        self._num_columns = 1 if num_classes == 2 else num_classes
+        # the first class's column is what the others leave of 1, and is not fitted
+        self._num_columns = num_classes - 1
         self._problem = self._linear.problem(
             float(l2), 1.0, self._num_columns, self._loss
         )
@@ -255,8 +255,8 @@ class RidgeHead:
 
     def _score(self, model: Head, targets: Targets) -> Values:
         scores = self._linear.margins(model.weights, targets)  # (m, t, c)
-        if self._num_columns == 1:
-            scores = np.concatenate([1 - scores, scores], axis=2)
+        first = 1 - scores.sum(axis=2, keepdims=True)
+        scores = np.concatenate([first, scores], axis=2)
         measure = Measure(self._linear.classes, targets)
         return measure.of_scores(scores_with_absent(scores, model.counts))
 
