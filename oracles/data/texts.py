@@ -25,7 +25,7 @@ def embed_texts(
         ModelError: torch or transformers is missing, or the model cannot be loaded.
     """
     from oracles.features.embedding import embed
-    from oracles.features.loading import load_model
+    from oracles.features.models.loading import load_model
 
     empty = [row for row, text in enumerate(texts) if not text.strip()]
     if empty or not len(texts):
