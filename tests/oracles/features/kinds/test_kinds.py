@@ -153,7 +153,7 @@ def test_a_text_is_asked_as_the_kind_of_model_wants(
         (
             "T5ForConditionalGeneration",
             {"value": "rouge-l", "target": "Oslo", "against": "Lima"},
-            "Leave against out",
+            "Leave against, choices",
         ),
     ],
 )
