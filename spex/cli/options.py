@@ -61,7 +61,7 @@ def _add_cut(parser: argparse.ArgumentParser) -> None:
 
 def add_question(parser: argparse.ArgumentParser) -> None:
     """Which model is asked, and what about its answer."""
-    add = parser.add_argument_group("whom and what to ask").add_argument
+    add = parser.add_argument_group("whom to ask").add_argument
     add(
         "--model",
         default="sentiment",
@@ -70,6 +70,11 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     )
     add("--device", help="such as cpu or cuda:0")
     add("--dtype", help="such as float32 or bfloat16")
+    _add_target(parser)
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("what about its answer").add_argument
     add(
         "--question",
         default="",
