@@ -12,7 +12,7 @@ demo: $(VENV)/demo  ## explain a real review with the embedded model
 	@$(BIN)/spex demo
 
 test: $(VENV)/test  ## run the whole test suite
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses auto
 
 lint: $(VENV)/test  ## check style and types
 	$(BIN)/ruff check .

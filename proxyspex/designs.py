@@ -67,6 +67,7 @@ def orthogonal_masks(num_players: int, count: int, rng: np.random.Generator) -> 
     order = rng.permutation(block)
 
     def shifted() -> Iterator[Masks]:
+        yield np.zeros((1, num_players), dtype=bool)
         while True:
             places = rng.permutation(2**bits)[:num_players]
             shift = rng.integers(0, 2, num_players, dtype=np.uint8)

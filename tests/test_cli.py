@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from oracles.embedded import EMBEDDED_MODELS
+from spex.cli import main
 
 REVIEW = "The plot is not good and the jokes are hardly funny, but the acting saves it."
 
@@ -148,6 +149,48 @@ def test_a_causal_model_answers_for_its_sentences(folder: Path) -> None:
     assert len(result["players"]) == 5
 
 
+PASSAGES = [
+    "Maria works at the bakery.", "The weather was mild that spring.",
+    "The bakery is in Oslo.", "Tom works at the school.", "The school is in Lima.",
+]  # fmt: skip
+ASKED = [
+    "--model", "facts", "--suffix", "Question: In which city does Maria work? Answer:"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "written",
+    [json.dumps(PASSAGES), "\n".join(json.dumps({"text": p}) for p in PASSAGES)],
+)
+def test_passages_and_a_multiple_choice(written: str, folder: Path) -> None:
+    (folder / "passages.json").write_text(written)
+    choices = ["--choice", "Oslo", "--choice", "Lima", "--choice", "unknown"]
+    done = spex(
+        "explain", "--passages", "passages.json", *ASKED, *choices, "--json", "-",
+        folder=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["players"] == PASSAGES
+    assert len(result["outputs"]) == 3
+    supports = result["fourier"]["supports"]
+    sizes = [abs(row[0]) for row in result["fourier"]["coefficients"]]
+    strongest = sorted(zip(sizes, supports, strict=True), reverse=True)[:4]
+    assert {tuple(s) for _, s in strongest} == {(), (0,), (2,), (0, 2)}
+
+
+def test_every_token_from_the_same_ablations(folder: Path) -> None:
+    done = spex(
+        "explain", " ".join(PASSAGES), *ASKED, "--target", "Oslo in the north",
+        "--per-token", "--pin", "The weather[^.]*[.]", "--removal", "attention",
+        "--json", "-", folder=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert len(result["players"]) == 4
+    assert len(result["outputs"]) >= 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -166,6 +209,11 @@ def test_a_causal_model_answers_for_its_sentences(folder: Path) -> None:
         (["explain", REVIEW, "--ledger", "notes.txt"], "cannot be used as a ledger"),
         (["explain", "--file", "missing.txt"], "missing.txt"),
         (["explain", REVIEW, "--file", "review.txt"], "both given"),
+        (["explain", REVIEW, "--passages", "notes.txt"], "both given"),
+        (["explain", "--passages", "notes.txt", "--model", "facts"], "is not JSON"),
+        (["explain", "--messages", "notes.txt", "--chat"], "--chat means nothing"),
+        (["explain", REVIEW, "--choice", "a", "--choice", "b"], "choices"),
+        (["explain", REVIEW, "--prefix", "Read this:"], "prefix"),
         (["explain", REVIEW, "--top", "0"], "--top 0"),
         (["explain", REVIEW, "--seed", "-1"], "seed=-1"),
         (["explain", REVIEW, "--out", "same", "--json", "same"], "same file"),
@@ -176,15 +224,20 @@ def test_a_causal_model_answers_for_its_sentences(folder: Path) -> None:
     ],
 )
 def test_bad_input_is_one_clear_line(
-    arguments: list[str], message: str, folder: Path
+    arguments: list[str],
+    message: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     (folder / "notes.txt").write_text("my notes " * 500)
-    done = spex(*arguments, folder=folder)
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert done.stderr.startswith("spex: error: ")
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+    assert main(arguments) == 1
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.startswith("spex: error: ")
+    assert said.out == ""
 
 
 @pytest.mark.parametrize(

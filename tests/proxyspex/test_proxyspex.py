@@ -124,7 +124,7 @@ def test_repeated_masks_are_averaged_and_tell_the_noise() -> None:
     masks = uniform_masks(12, 199, np.random.default_rng(0))
     noise = np.random.default_rng(1).normal(0, 0.5, (800, 1))
     repeated = np.tile(masks, (4, 1))
-    plan = ProxyPlan(repeated, len(repeated))
+    plan = ProxyPlan(repeated, len(repeated), is_given=True)
     found = ProxySpex().recover(plan, truth(repeated) + noise, np.random.default_rng(2))
     assert found.noise_floor == pytest.approx([0.25], rel=0.2)
     assert "standard deviation" in found.reason

@@ -121,22 +121,7 @@ class ChatPrompt:
                 for turn, mark in zip(self.turns, marks, strict=True)
             ]
         )
-        starts, is_lost = [], False
-        for turn, mark in zip(self.turns, marks, strict=True):
-            content, place = turn.content, written.find(mark)
-            is_lost = is_lost or (turn.is_ablated and place < 0)
-            words, lead = content, 0
-            if not self._intact.startswith(content, place):
-                words, lead = content.strip(), len(content) - len(content.lstrip())
-            written = written.replace(mark, words, 1)
-            starts.append(place - lead)
-        if is_lost or written != self._intact:
-            raise InputError(
-                "the chat template changes the contents of messages, so where their "
-                'segments stand is not known. Use removal="delete", which needs no '
-                "places."
-            )
-        return self._together(starts)
+        return self._together(self._starts(written, marks))
 
     def write_all(self, masks: Masks) -> list[str]:
         """The rendered conversation under every mask.
@@ -150,6 +135,34 @@ class ChatPrompt:
         """The messages under every mask, for endpoints that apply the template."""
         masks = check_written(self.settings["removal"], masks)
         return [self._messages(mask) for mask in masks]
+
+    def _starts(self, written: str, marks: Sequence[str]) -> list[int]:
+        """Where each content begins in the intact prompt, from one with marks in it."""
+        pieces, numbers = [written], []
+        for number, (turn, mark) in enumerate(zip(self.turns, marks, strict=True)):
+            if turn.is_ablated:
+                pieces[-1:] = pieces[-1].split(mark, 1)
+                numbers.append(number)
+        starts, place = [0] * len(self.turns), len(pieces[0])
+        is_same = len(pieces) == len(numbers) + 1 and self._intact.startswith(pieces[0])
+        for number, following in zip(numbers, pieces[1:], strict=False):
+            content = self.turns[number].content
+            lead = len(content) - len(content.lstrip())
+            # as it is or stripped: what follows tells which
+            for words, cut in ((content, 0), (content.strip(), lead)):
+                if self._intact.startswith(words + following, place):
+                    starts[number] = place - cut
+                    place += len(words + following)
+                    break
+            else:
+                is_same = False
+        if not is_same or place != len(self._intact):
+            raise InputError(
+                "the chat template changes the contents of messages, so where their "
+                'segments stand is not known. Use removal="delete", which needs no '
+                "places."
+            )
+        return starts
 
     def _messages(self, mask: NDArray[np.bool_]) -> list[dict[str, Any]]:
         messages = []
