@@ -2,8 +2,8 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
-import gguf
 import numpy as np
 from safetensors.numpy import load_file
 
@@ -22,6 +22,8 @@ LAYER_PARTS = {
 
 def write_gguf(path: Path, starts_with_bos: bool) -> None:
     """The model in float32, with a chat template that joins the messages."""
+    import gguf  # comes with the extra `llama`
+
     folder = EMBEDDED_MODELS["facts"]
     config = json.loads((folder / "config.json").read_text())
     writer = gguf.GGUFWriter(path, "gptneox")
@@ -41,7 +43,7 @@ def write_gguf(path: Path, starts_with_bos: bool) -> None:
     writer.close()
 
 
-def _write_sizes(writer: gguf.GGUFWriter, config: dict) -> None:
+def _write_sizes(writer: Any, config: dict) -> None:
     rope = config["rope_parameters"]
     width = config["hidden_size"] // config["num_attention_heads"]
     writer.add_context_length(config["max_position_embeddings"])
@@ -55,12 +57,12 @@ def _write_sizes(writer: gguf.GGUFWriter, config: dict) -> None:
     writer.add_rope_freq_base(rope["rope_theta"])
 
 
-def _write_tokenizer(
-    writer: gguf.GGUFWriter, folder: Path, starts_with_bos: bool
-) -> None:
+def _write_tokenizer(writer: Any, folder: Path, starts_with_bos: bool) -> None:
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
     words = sorted(model["vocab"], key=model["vocab"].__getitem__)
     control = {"<pad>", "<s>", "</s>", "<unk>"}
+    import gguf
+
     normal, special = gguf.TokenType.NORMAL, gguf.TokenType.CONTROL
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
