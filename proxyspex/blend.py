@@ -31,7 +31,8 @@ from threadpoolctl import threadpool_limits
 from oracles import Masks
 from proxyspex.process import ProductKernel, learn_kernel, mean_kernel
 from proxyspex.trees import Terms, mean_terms
-from spex.spectrum import Support, characters
+from spex.basis import Basis
+from spex.spectrum import Support
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -80,33 +81,39 @@ class Process:
         terms: the trees' largest terms, with their shares of the prior variance.
         rows: it was fitted to.
         weights: for each share of the kernel, what each row adds, (shares, rows).
+        basis: of the terms.
     """
 
     kernel: ProductKernel
     terms: dict[Support, float]
     rows: Rows
     weights: Array
+    basis: Basis
 
     def predict(self, seen: Masks, masks: Masks) -> Array:
         """Posterior mean at masks (l, n); `seen` are the masks of `rows`."""
         smooth = self.kernel(_signs(masks), _signs(seen))
-        told = _told(self.terms, masks, seen)
-        shares = np.array(SHARES)
-        return (
-            smooth @ (shares @ self.weights)
-            + told @ ((1 - shares) @ self.weights)
-            + self.weights.sum()
-        )
+        told = _told(self.terms, masks, seen, self.basis)
+        own, other = self._by_kernel
+        return smooth @ own + told @ other + self.weights.sum()
 
-    def coefficients(self, supports: list[Support], seen: NDArray[np.float32]) -> Array:
-        """Posterior means of F(S); `seen` are the characters at `rows`, (rows, S)."""
+    @property
+    def _by_kernel(self) -> tuple[Array, Array]:
+        """What each row adds through the product kernel, and through the terms'."""
         shares = np.array(SHARES)
+        return shares @ self.weights, (1 - shares) @ self.weights
+
+    def coefficients(
+        self, supports: list[Support], seen: Masks, values: NDArray[np.float32]
+    ) -> Array:
+        """Posterior means of the coefficients; `seen` are the masks of `rows`, and
+        `values` the characters there, (rows, S)."""
+        own, other = self._by_kernel
         told = np.array([self.terms.get(support, 0.0) for support in supports])
-        variances = np.outer(self.kernel.variances(supports), shares)
-        variances += np.outer(told, 1 - shares)
-        variances[[not support for support in supports]] = 1.0
-        sums = seen.T @ self.weights.T.astype(np.float32)
-        return (variances * sums).sum(axis=1)
+        told *= values.T @ other.astype(np.float32)
+        told += self.kernel.spectrum(supports, _signs(seen), own, values, self.basis)
+        told[[not support for support in supports]] += self.weights.sum()
+        return told
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +126,7 @@ class Blend:
         trust: the process's part of the blend, the rest is the trees'.
         held_out: predictions for the rows of the folds, NaN for others, (m,).
         outlying: how many rows the process distrusts.
+        basis: of all spectra.
     """
 
     folds: list[Fold]
@@ -127,6 +135,7 @@ class Blend:
     trust: float
     held_out: Array
     outlying: int
+    basis: Basis
 
     def predict(self, known: Masks, masks: Masks) -> Array:
         """The full surrogate at masks (l, n); `known` are those it was fitted to."""
@@ -153,19 +162,23 @@ class Blend:
         """
         everything = [*self.processes, self.whole]
         rows = np.unique(np.concatenate([process.rows for process in everything]))
-        seen = characters(known[rows], supports)
+        seen = self.basis.characters(known[rows], supports)
         trees = [fold.forest.of(supports) for fold in self.folds]
         trees.append(np.mean(trees, axis=0))
         mixed = []
         for tree, process in zip(trees, everything, strict=True):
             own = seen[np.searchsorted(rows, process.rows)]
-            smooth = process.coefficients(supports, own)
+            smooth = process.coefficients(supports, known[process.rows], own)
             mixed.append(tree + self.trust * (smooth - tree))
         return mixed[-1], np.stack(mixed[:-1])
 
 
 def blend(
-    masks: Masks, values: Array, folds: list[Fold], rng: np.random.Generator
+    masks: Masks,
+    values: Array,
+    folds: list[Fold],
+    basis: Basis,
+    rng: np.random.Generator,
 ) -> Blend:
     """Add a process to the trees of every fold, and blend the two.
 
@@ -173,6 +186,7 @@ def blend(
         masks: shape (m, n).
         values: shape (m,), of mean 0 and variance 1.
         folds: see `Fold`; their rows inside are disjoint.
+        basis: of the folds' spectra, and of all others.
         rng: of the rows that are taken where there are too many.
     """
     trees = np.full(len(values), np.nan)
@@ -181,7 +195,7 @@ def blend(
     distrust = _distrust(values - trees)
     generators = rng.spawn(len(folds))
     fits = in_threads(
-        lambda job: _fit(masks, values, distrust, *job),
+        lambda job: _fit(masks, values, distrust, basis, *job),
         list(zip(folds, generators, strict=True)),
     )
     smooth = np.full((len(SHARES), len(NOISES), len(values)), np.nan)
@@ -192,13 +206,13 @@ def blend(
     mixed = np.tensordot(mixing, smooth, axes=2)
     trust = _trust((values - trees)[rows], (mixed - trees)[rows])
     processes = [
-        Process(fit.kernel, fit.terms, fit.rows, _mixed(mixing, fit.weights))
+        Process(fit.kernel, fit.terms, fit.rows, _mixed(mixing, fit.weights), basis)
         for fit in fits
     ]
-    whole = _whole(masks, values, distrust, folds, fits, mixing, rng)
+    whole = _whole(masks, values, distrust, folds, fits, mixing, basis, rng)
     held_out = trees + trust * (mixed - trees)
     outlying = int((distrust > 1).sum())
-    return Blend(folds, processes, whole, trust, held_out, outlying)
+    return Blend(folds, processes, whole, trust, held_out, outlying, basis)
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +231,7 @@ def _fit(
     masks: Masks,
     values: Array,
     distrust: Array,
+    basis: Basis,
     fold: Fold,
     rng: np.random.Generator,
 ) -> _Fit:
@@ -224,8 +239,8 @@ def _fit(
     learning = rng.permutation(rows[distrust[rows] == 1])[:MOST_LEARNING]
     kernel = learn_kernel(_signs(masks[learning]), values[learning], rng)
     terms = _shares(fold.forest.largest(MOST_TREE_TERMS))
-    prior = _Prior.of(kernel, terms, masks[rows])
-    across = _Prior.of(kernel, terms, masks[rows], masks[fold.inside])
+    prior = _Prior.of(kernel, terms, basis, masks[rows])
+    across = _Prior.of(kernel, terms, basis, masks[rows], masks[fold.inside])
     weights = prior.weights(values[rows], distrust[rows], TRIED)
     held_out = np.stack(
         [across.gram(share) @ weights[i].T for i, share in enumerate(SHARES)]
@@ -240,6 +255,7 @@ def _whole(
     folds: list[Fold],
     fits: list[_Fit],
     mixing: Array,
+    basis: Basis,
     rng: np.random.Generator,
 ) -> Process:
     """The process on the rows of all folds, with the mean of their priors."""
@@ -248,9 +264,9 @@ def _whole(
         mean_terms([fold.forest for fold in folds]).largest(MOST_TREE_TERMS)
     )
     rows = np.sort(rng.permutation(len(masks))[:MOST_ROWS])
-    prior = _Prior.of(kernel, terms, masks[rows])
+    prior = _Prior.of(kernel, terms, basis, masks[rows])
     weights = prior.weights(values[rows], distrust[rows], mixing > 0)
-    return Process(kernel, terms, rows, _mixed(mixing, weights))
+    return Process(kernel, terms, rows, _mixed(mixing, weights), basis)
 
 
 def _mixed(mixing: Array, weights: Array) -> Array:
@@ -274,12 +290,15 @@ class _Prior:
         cls,
         kernel: ProductKernel,
         terms: dict[Support, float],
+        basis: Basis,
         seen: Masks,
         masks: Masks | None = None,
     ) -> "_Prior":
         left = seen if masks is None else masks
         smooth = kernel(_signs(left), _signs(seen))
-        return cls(smooth.astype(np.float32, copy=False), _told(terms, left, seen))
+        return cls(
+            smooth.astype(np.float32, copy=False), _told(terms, left, seen, basis)
+        )
 
     def gram(self, share: float) -> NDArray[np.float32]:
         own, other = np.float32(share), np.float32(1 - share)
@@ -311,12 +330,12 @@ def _shares(largest: dict[Support, float]) -> dict[Support, float]:
 
 
 def _told(
-    terms: dict[Support, float], left: Masks, right: Masks
+    terms: dict[Support, float], left: Masks, right: Masks, basis: Basis
 ) -> NDArray[np.float32]:
     """The kernel that the trees' terms make, (l, r)."""
     shares = np.array([*terms.values()], dtype=np.float32)
-    told: NDArray[np.float32] = characters(left, terms) * shares
-    return told @ characters(right, terms).T
+    told: NDArray[np.float32] = basis.characters(left, terms) * shares
+    return told @ basis.characters(right, terms).T
 
 
 def _distrust(errors: Array) -> Array:

@@ -1,15 +1,16 @@
-"""Which masks to ablate: uniform, in pairs, as orthogonal arrays, or by size.
+"""Which masks to ablate: uniform, in pairs, as orthogonal arrays, by size, or biased.
 
 All begin with all players and with none, which Shapley values hang on, and a larger
-budget begins with the masks of a smaller one. But in the design for Shapley values,
-each mask by itself is uniform over all 2^n; what differs is how the masks of one design
-hang together. Masks that hang together with
-those learned from are easier to predict than fresh ones: pairs are therefore held out
-together, and the R^2 of orthogonal arrays is a little too high (by .01 to .05 where it
-was measured).
+budget begins with the masks of a smaller one. But in the design for Shapley values, and
+where masks keep other than half of the players, each mask by itself is uniform over all
+2^n; what differs is how the masks of one design hang together. Masks that hang together
+with those learned from are easier to predict than fresh ones: pairs are therefore held
+out together, and the R^2 of orthogonal arrays is a little too high (by .01 to .05 where
+it was measured).
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from math import ceil, log2
 
 import numpy as np
@@ -21,6 +22,7 @@ from spex.masks import uniform_masks
 
 ROWS = 64  # of a block drawn at a time
 UNUSUAL = 4.0  # standard deviations
+MOST_DRAWN = 20  # masks for each one wanted, where many are alike
 
 Design = Callable[[int, int, np.random.Generator], Masks]
 """(players, masks after the intact one, generator) -> masks (count + 1, n)."""
@@ -45,13 +47,63 @@ def paired_masks(num_players: int, count: int, rng: np.random.Generator) -> Mask
     return _gathered(num_players, count, pairs())
 
 
-def is_uniform(masks: Masks) -> bool:
-    """Whether the sizes of masks (m, n) are spread as a uniform sample's are.
+def biased_masks(
+    num_players: int,
+    count: int,
+    rng: np.random.Generator,
+    keep: float,
+    strata: Sequence[int] | None = None,
+) -> Masks:
+    """Masks that keep each player with probability `keep`.
 
-    The mean of (2 |S| - n)^2 / n is 1 for these, with a variance of at most 2 / m.
+    Players are drawn one by one, or, with strata, so many in all as in a draw one by
+    one, and of every stratum its share of them, rounded up or down at random
+    (systematic sampling in an order that is random within each stratum).
+
+    Args:
+        num_players: n.
+        count: masks after the intact one. Fewer come back where a large part of all
+            that are probable is asked for.
+        rng: of the draws.
+        keep: above 0 and below 1.
+        strata: number of each player's stratum, (n,).
+    """
+    groups = None if strata is None else np.asarray(strata)
+
+    def drawn() -> Iterator[Masks]:
+        yield np.zeros((1, num_players), dtype=bool)
+        for _ in range(MOST_DRAWN * (1 + count)):
+            if groups is None:
+                yield rng.random((1, num_players)) < keep
+            else:
+                yield _stratified(groups, rng.binomial(num_players, keep), rng)
+
+    return _gathered(num_players, count, drawn())
+
+
+def _stratified(
+    strata: NDArray[np.int64], size: int, rng: np.random.Generator
+) -> Masks:
+    """A mask of that size with each stratum's share, (1, n)."""
+    n = len(strata)
+    order = np.lexsort([rng.random(n), strata])
+    # from random strata's order, so that rounding does not favour a neighbour
+    order = np.roll(order, rng.integers(n))
+    places = np.floor(np.arange(n + 1) * (size / n) + rng.random())
+    mask = np.zeros((1, n), dtype=bool)
+    mask[0, order] = np.diff(places) > 0
+    return mask
+
+
+def is_sample(masks: Masks, keep: float) -> bool:
+    """Whether the sizes of masks (m, n) are spread as those that keep so many are.
+
+    The mean of (|S| - n p)^2 / (n p (1 - p)) is 1 for these, with a variance of about
+    2 / m.
     """
     n = masks.shape[1]
-    spread = ((2.0 * masks.sum(axis=1) - n) ** 2 / n).mean()
+    expected, variance = n * keep, n * keep * (1 - keep)
+    spread = ((masks.sum(axis=1) - expected) ** 2 / variance).mean()
     return bool(abs(spread - 1) <= UNUSUAL * np.sqrt(2 / len(masks)))
 
 
@@ -125,7 +177,9 @@ def _gathered(num_players: int, count: int, parts: Iterator[Masks]) -> Masks:
     found = np.ones((1, num_players), dtype=bool)
     while len(found) <= count:
         wanted = count + 1 - len(found)
-        more = [next(parts) for _ in range(max(1, wanted // ROWS))]
+        more = [*islice(parts, max(1, wanted // ROWS))]
+        if not more:
+            break
         found = np.concatenate([found, *more])
         found = found[distinct_masks(found)[0]]
     return found[: count + 1]

@@ -24,25 +24,19 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from oracles import Masks, Values, check_masks
+from oracles import Masks, Values
 from proxyspex.ablated import Ablated
-from proxyspex.blend import MAD, Blend, blend
-from proxyspex.designs import DESIGNS, is_uniform, size_weights
-from proxyspex.parts import Parts, grown
-from proxyspex.sparse import Sparse, sparsify
-from proxyspex.trees import (
-    MAX_DEPTH,
-    Boosting,
-)
+from proxyspex.designs import DESIGNS, biased_masks, is_sample, size_weights
+from proxyspex.fit import Fit, FullSurrogate, Wanted, fit_output
+from proxyspex.parts import Parts
+from proxyspex.trees import MAX_DEPTH, Boosting
+from spex.basis import HALF, LEAST, MOST, UNIFORM, Basis
 from spex.errors import BudgetError, MethodError
 from spex.faithfulness import effective_number, r_squared
 from spex.method import Recovery
-from spex.spectrum import SparseFourier, Support, characters
+from spex.spectrum import SparseFourier, Support
 
 MIN_BUDGET = 20
-CONSTANT = 1e-12  # values that vary by less than this part are constant
-WILD = 10.0  # robust standard deviations from which a value is taken for an accident
-FEW_WILD, WILD_PART = 2, 0.005  # if no more than so many, or this part, are
 BLIND_R2 = 0.1  # below this the proxies have learned nothing worth telling
 
 
@@ -53,12 +47,14 @@ class ProxyPlan:
     Attributes:
         masks: shape (m, n), those of the design first.
         num_designed: how many they are.
+        basis: of the masks of the design.
         is_given: whether there is no design: the masks are what somebody had. In a
             design the first two are all players and none.
     """
 
     masks: Masks
     num_designed: int
+    basis: Basis = UNIFORM
     is_given: bool = False
 
     @property
@@ -86,6 +82,12 @@ class ProxySpex:
             kept where they predict held-out masks as well.
         design: "uniform", "paired", "orthogonal", or, for Shapley values and Shapley
             interactions, "shapley"; see `designs`.
+        keep: probability with which a mask keeps each player, from 0.05 to 0.95. Where
+            it is not 1/2, all that hangs on the masks (the choice of terms, their
+            order, faithfulness) is over such masks; see `spex.basis`. For systems that
+            do not work on half of their parts; only with the uniform design.
+        strata: number of each player's stratum, (n,), such as its class: every mask
+            keeps the same share of each. None if there are none.
         is_unbiased: add to each coefficient what the held-out errors say is missing,
             the mean of (v - vhat) chi_S, with vhat fitted to the other folds. Over
             uniform masks a coefficient kept in any case is then right on average, if
@@ -99,6 +101,8 @@ class ProxySpex:
     max_order: int = 5
     num_terms: int = 200
     design: str = "uniform"
+    keep: float = HALF
+    strata: tuple[int, ...] | None = None
     is_unbiased: bool = False
     boosting: Boosting = field(default_factory=Boosting)
 
@@ -114,6 +118,16 @@ class ProxySpex:
             names = ", ".join(DESIGNS)
             raise MethodError(
                 f"design={self.design!r} is not known. Choose from {names}."
+            )
+        if not LEAST <= self.keep <= MOST:
+            raise MethodError(
+                f"keep={self.keep} is out of range; masks keep each player with a "
+                f"probability of {LEAST} to {MOST}."
+            )
+        if self.design != "uniform" and (self.keep != HALF or self.strata is not None):
+            raise MethodError(
+                f"design={self.design!r} has masks of its own, and keep and strata say "
+                "what masks to draw. Leave them out, or the design."
             )
         if self.is_unbiased and self.design == "shapley":
             raise MethodError(
@@ -140,8 +154,18 @@ class ProxySpex:
                 f"anything from. Pass budget={needed} or more."
             )
         budget = min(budget, 2 ** min(num_players, 62))
-        masks = DESIGNS[self.design](num_players, budget - 1, rng)
-        return ProxyPlan(masks, len(masks))
+        masks = self._drawn(num_players, budget - 1, rng)
+        return ProxyPlan(masks, len(masks), Basis(self.keep))
+
+    def _drawn(self, num_players: int, count: int, rng: np.random.Generator) -> Masks:
+        if self.strata is not None and len(self.strata) != num_players:
+            raise MethodError(
+                f"strata holds {len(self.strata)} numbers for {num_players} players. "
+                "Pass one for each."
+            )
+        if self.keep == HALF and self.strata is None:
+            return DESIGNS[self.design](num_players, count, rng)
+        return biased_masks(num_players, count, rng, self.keep, self.strata)
 
     def extended(self, plan: ProxyPlan, known: Masks) -> ProxyPlan:
         """The plan with masks that cost nothing more; they teach, but tell nothing
@@ -149,8 +173,16 @@ class ProxySpex:
         return replace(plan, masks=np.concatenate([plan.masks, known]))
 
     def given(self, masks: Masks) -> ProxyPlan:
-        """A plan of just these masks, of whatever design, which may repeat."""
-        return ProxyPlan(masks, len(masks), is_given=True)
+        """A plan of just these masks, of whatever design, which may repeat.
+
+        If `keep` is the default and they do not keep half of the players, but all
+        alike another part, they are taken for masks of that one.
+        """
+        keep = self.keep
+        if keep == HALF and not is_sample(masks, HALF):
+            told = float(np.clip(masks.mean(), LEAST, MOST))
+            keep = told if is_sample(masks, told) else HALF
+        return ProxyPlan(masks, len(masks), Basis(keep), is_given=True)
 
     def recover(
         self, plan: ProxyPlan, values: Values, rng: np.random.Generator
@@ -162,14 +194,20 @@ class ProxySpex:
         """
         learned = plan.learned_from
         data = Ablated.of(plan.masks[learned], values[learned], plan.telling)
-        settings = replace(self.boosting, max_depth=self.max_order)
+        wanted = Wanted(
+            self.num_terms,
+            self.max_order,
+            replace(self.boosting, max_depth=self.max_order),
+            plan.basis,
+            self.is_unbiased,
+        )
         weights = None
         if self.design == "shapley" and not plan.is_given:
             weights = np.zeros(len(data.masks))
             weights[data.telling] = size_weights(data.masks[data.telling])
-        parts = Parts.of(data, settings, weights, rng)
+        parts = Parts.of(data, wanted.boosting, weights, rng)
         fits = [
-            self._fit(data, column, parts, settings, generator)
+            fit_output(data.masks, column, parts, wanted, generator)
             for column, generator in zip(
                 data.values.T, rng.spawn(data.values.shape[1]), strict=True
             )
@@ -177,7 +215,7 @@ class ProxySpex:
         held_out = np.sort(np.concatenate(parts.inside))
         predictions = np.stack([fit.held_out[held_out] for fit in fits], axis=1)
         full = np.stack([fit.full_held_out[held_out] for fit in fits], axis=1)
-        spectrum = _join(data.masks.shape[1], [fit.terms for fit in fits])
+        spectrum = _join(data.masks.shape[1], [fit.terms for fit in fits], plan.basis)
         truth = data.values[held_out]
         if weights is not None:
             weights = weights[held_out]
@@ -195,51 +233,14 @@ class ProxySpex:
             full_predictions=full,
             noise_floor=data.noise_floor,
             held_out_weights=weights,
-        )
-
-    def _fit(
-        self,
-        data: Ablated,
-        values: NDArray[np.float64],
-        parts: "Parts",
-        settings: Boosting,
-        rng: np.random.Generator,
-    ) -> "_Fit":
-        if values.std() <= CONSTANT * np.abs(values).max():
-            return _Fit.constant(data.masks, float(values.mean()), len(values))
-        tamed = _tamed(values)
-        shift, scale = float(tamed.mean()), float(tamed.std())
-        standard = (tamed - shift) / scale
-        mixed = blend(
-            data.masks,
-            standard,
-            grown(data.masks, standard, parts, settings, rng),
-            rng,
-        )
-        sparse = sparsify(
-            data.masks, standard, mixed, self.num_terms, self.max_order, parts.weights
-        )
-        coefficients = sparse.shrinkage * sparse.coefficients
-        held_out = sparse.shrinkage * sparse.held_out
-        if self.is_unbiased:
-            coefficients, held_out = _corrected(data.masks, standard, mixed, sparse)
-        terms = dict(zip(sparse.supports, (scale * coefficients).tolist(), strict=True))
-        terms[()] += shift
-        return _Fit(
-            data.masks,
-            terms,
-            scale * held_out + shift,
-            scale * mixed.held_out + shift,
-            mixed,
-            shift,
-            scale,
+            basis=plan.basis,
         )
 
     def _reasons(
         self,
         plan: ProxyPlan,
         data: Ablated,
-        fits: list["_Fit"],
+        fits: list[Fit],
         sparse_r2: NDArray[np.float64],
         full_r2: NDArray[np.float64],
     ) -> list[str]:
@@ -258,7 +259,9 @@ class ProxySpex:
         outlying = max(b.outlying for b in blends)
         if outlying:
             reasons.append(f"up to {outlying} outlying values weigh less")
-        if plan.is_given and not is_uniform(plan.masks):
+        if not plan.basis.is_uniform:
+            reasons.append(f"masks keep {plan.basis.keep:.0%} of the players")
+        if plan.is_given and not is_sample(plan.masks, plan.basis.keep):
             reasons.append(
                 "the masks given are no uniform sample: R² is over masks like them"
             )
@@ -281,81 +284,11 @@ class ProxySpex:
         return reasons
 
 
-CHUNK = 1024  # masks predicted at a time
-
-
-@dataclass(frozen=True, eq=False)
-class FullSurrogate:
-    """All terms of the blend, of every output."""
-
-    fits: list["_Fit"]
-
-    def __call__(self, masks: Masks) -> Values:
-        """Values (l, k) for masks (l, n).
-
-        Raises:
-            MaskError: masks are not boolean (l, n).
-        """
-        masks = check_masks(masks, self.fits[0].masks.shape[1])
-        values = np.empty((len(masks), len(self.fits)))
-        for start in range(0, len(masks), CHUNK):
-            rows = slice(start, start + CHUNK)
-            for output, fit in enumerate(self.fits):
-                values[rows, output] = fit.predict(masks[rows])
-        return values
-
-
-@dataclass(frozen=True, eq=False)
-class _Fit:
-    """One output: terms, held-out predictions of them and of the blend, the blend."""
-
-    masks: Masks
-    terms: dict[Support, float]
-    held_out: NDArray[np.float64]
-    full_held_out: NDArray[np.float64]
-    blend: Blend | None
-    shift: float
-    scale: float
-
-    @classmethod
-    def constant(cls, masks: Masks, value: float, num_rows: int) -> "_Fit":
-        flat = np.full(num_rows, value)
-        return cls(masks, {(): value}, flat, flat, None, value, 1.0)
-
-    def predict(self, masks: Masks) -> NDArray[np.float64]:
-        """The full surrogate (l,)."""
-        if self.blend is None:
-            return np.full(len(masks), self.shift)
-        return self.scale * self.blend.predict(self.masks, masks) + self.shift
-
-
-def _corrected(
-    masks: Masks, values: NDArray[np.float64], mixed: Blend, sparse: Sparse
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coefficients with what held-out errors say is missing, and held-out predictions,
-    each fold's corrected by what the other folds miss."""
-    design = characters(masks, sparse.supports)
-    missing = design * (values - mixed.held_out)[:, None]
-    rows = np.concatenate([fold.inside for fold in mixed.folds])
-    held_out = sparse.held_out.copy()
-    for fold in mixed.folds:
-        others = missing[np.setdiff1d(rows, fold.inside)].mean(axis=0)
-        held_out[fold.inside] += design[fold.inside] @ others
-    return sparse.fold_means + missing[rows].mean(axis=0), held_out
-
-
-def _tamed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values of which a few far outliers are drawn to where outliers begin."""
-    middle = np.median(values)
-    far = WILD * MAD * float(np.median(np.abs(values - middle)))
-    wild = np.abs(values - middle) > far
-    if not far or wild.sum() > max(FEW_WILD, WILD_PART * len(values)):
-        return values
-    return np.clip(values, middle - far, middle + far)
-
-
-def _join(num_players: int, fits: list[dict[Support, float]]) -> SparseFourier:
-    """One spectrum for all outputs on the union of their supports."""
+def _join(
+    num_players: int, fits: list[dict[Support, float]], basis: Basis
+) -> SparseFourier:
+    """One spectrum for all outputs on the union of their supports in a basis."""
     supports = list(dict.fromkeys(support for terms in fits for support in terms))
     table = np.array([[terms.get(s, 0.0) for terms in fits] for s in supports])
-    return SparseFourier.from_terms(num_players, supports, table)
+    sets, coefficients, _ = basis.to_fourier(supports, table)
+    return SparseFourier.from_terms(num_players, sets, coefficients)

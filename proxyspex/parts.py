@@ -16,6 +16,7 @@ from proxyspex.trees import (
     read_forest,
     tree_data,
 )
+from spex.basis import Basis
 from spex.regression import folds
 
 NUM_FOLDS = 5
@@ -60,9 +61,10 @@ def grown(
     values: NDArray[np.float64],
     parts: Parts,
     settings: Boosting,
+    basis: Basis,
     rng: np.random.Generator,
 ) -> list[Fold]:
-    """Trees on the rows outside each fold."""
+    """Trees on the rows outside each fold, their spectra in this basis."""
     seeds = rng.integers(0, 2**31, len(parts.inside)).tolist()
 
     def grow(number: int) -> Fold:
@@ -70,7 +72,7 @@ def grown(
         booster = fit_trees(
             parts.subsets[number], values[rows], settings, seeds[number]
         )
-        forest = forest_terms(read_forest(booster), masks.shape[1])
+        forest = forest_terms(read_forest(booster), masks.shape[1], basis)
         inputs = masks[inside].astype(np.float32)
         held_out = np.asarray(booster.predict(inputs, num_threads=1))
         return Fold(inside, rows, booster, forest, held_out)

@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, lapack
 from scipy.optimize import minimize
 
+from spex.basis import Basis
 from spex.spectrum import Support
 
 Array = NDArray[np.floating[Any]]
 
 NUM_PARTS = 3
+MOST_AT_ONCE = 1024  # coefficients
 LOSS_STEP = 1e-4  # part of the loss that is not worth another step
 MAX_STEPS = 40
 USUAL_DECAY = 0.15  # of artanh(rho), where there are few players
@@ -81,12 +83,72 @@ class ProductKernel:
         table[[not support for support in supports]] = 0.0
         return table
 
+    def spectrum(
+        self,
+        supports: list[Support],
+        signs: Array,
+        weights: Array,
+        values: Array,
+        basis: Basis,
+    ) -> Array:
+        """Coefficients in a basis of x -> sum_r weights_r k(x, x_r), (terms,).
+
+        Args:
+            supports: of the coefficients.
+            signs: of the masks x_r, (rows, n).
+            weights: shape (rows,).
+            values: the characters of the supports at x_r, (rows, terms).
+            basis: whose.
+        """
+        if basis.is_uniform:
+            sums = values.T @ weights.astype(values.dtype)
+            return np.asarray(self.variances(supports) * sums)
+        table = np.zeros(len(supports))
+        for decays, weight in zip(self.decays, self.weights, strict=True):
+            table += (
+                weight
+                / _size(decays)
+                * _projected(supports, signs, weights, np.tanh(decays), basis)
+            )
+        return table
+
     def most_probable(self, count: int, max_order: int) -> list[Support]:
         """Of each part the `count` supports of largest prior variance."""
         found: dict[Support, None] = {}
         for decays in self.decays:
             found.update(dict.fromkeys(_cheapest(decays, count, max_order)))
         return list(found)
+
+
+def _projected(
+    supports: list[Support],
+    signs: Array,
+    weights: Array,
+    rho: Array,
+    basis: Basis,
+) -> Array:
+    """Coefficients of sum_r weights_r (prod_i (1 + rho_i s_i s_ri) - 1), (terms,).
+
+    The mean over s_i of (1 + rho_i s_i s_ri) phi_i is 2 sigma rho_i s_ri, and that of
+    the factor itself is 1 + mu rho_i s_ri.
+    """
+    steps = rho * signs.astype(np.float64)
+    means = 1 + basis.mean * steps
+    whole = weights * np.exp(np.log(means).sum(axis=1))
+    ratios = 2 * basis.sigma * steps / means
+    sizes = np.array([len(support) for support in supports])
+    table = np.full(len(supports), whole.sum() - weights.sum())  # of the empty set
+    for size in range(1, sizes.max(initial=0) + 1):
+        places = np.flatnonzero(sizes == size)
+        members = np.array([supports[place] for place in places], dtype=np.int64)
+        for part in np.array_split(
+            np.arange(len(places)), 1 + len(places) // MOST_AT_ONCE
+        ):
+            product = np.repeat(whole[:, None], len(part), axis=1)
+            for player in members[part].reshape(len(part), size).T:
+                product *= ratios[:, player]
+            table[places[part]] = product.sum(axis=0)
+    return table
 
 
 def _product(left: Array, right: Array, decays: Array) -> tuple[Array, float]:

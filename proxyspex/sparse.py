@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oracles import Masks
 from proxyspex.blend import Array, Blend
-from spex.spectrum import Support, characters
+from spex.spectrum import Support
 
 SIZES = (25, 50, 100)  # tried below the largest allowed
 SLIGHT = 0.002  # of the energy: less is no loss
@@ -118,7 +118,8 @@ def _held_out(
     held_out = np.full((len(sizes), len(masks)), np.nan)
     for fold, spectrum in zip(blend.folds, spectra, strict=True):
         chosen = _largest(spectrum, sizes[-1])
-        design = characters(masks[fold.inside], [supports[t] for t in chosen])
+        chosen_sets = [supports[t] for t in chosen]
+        design = blend.basis.characters(masks[fold.inside], chosen_sets)
         parts = design * spectrum[chosen]
         for place, size in enumerate(sizes):
             held_out[place, fold.inside] = parts[:, :size].sum(axis=1)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oracles import Masks
-from spex.exact import walsh_hadamard
+from spex.basis import UNIFORM, Basis
 from spex.spectrum import Support
 
 MAX_DEPTH = 8
@@ -187,8 +187,8 @@ class Terms:
         return np.where(self.keys[places] == keys, self.coefficients[places], 0.0)
 
 
-def forest_terms(forest: Forest, num_players: int) -> Terms:
-    """All coefficients of a forest, exactly."""
+def forest_terms(forest: Forest, num_players: int, basis: Basis = UNIFORM) -> Terms:
+    """All coefficients of a forest in a basis, exactly."""
     hashes = _player_hashes(num_players)
     # begins with the empty set, so that a forest without trees is zero
     keys = [np.zeros(1, dtype=np.uint64)]
@@ -201,7 +201,7 @@ def forest_terms(forest: Forest, num_players: int) -> Terms:
         subset_keys = inside.astype(np.uint64) @ hashes[sets].T
         keys.append(subset_keys.ravel())
         members.append(_padded(np.where(inside[:, None], sets, -1), MAX_DEPTH))
-        coefficients.append((walsh_hadamard(tables) / 2**depth).ravel())
+        coefficients.append(basis.transform(tables).ravel())
     return _merge(
         num_players,
         np.concatenate(keys),

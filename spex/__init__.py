@@ -10,11 +10,12 @@ from spex.errors import (
     SupportError,
 )
 from spex.explain import explain
-from spex.explanation import Explanation, Interaction, Provenance, Status
+from spex.explanation import Explanation, Interaction, Status
 from spex.faithfulness import Faithfulness
 from spex.given import explain_values
 from spex.method import Method, Plan, Recovery
 from spex.outlook import Outlook, outlook
+from spex.provenance import Provenance
 from spex.saved import load
 from spex.spectrum import SparseFourier
 

@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 
 from oracles import Ablations, Masks, Oracle, Values, averaged
 from spex.ends import Ends
-from spex.explanation import Explanation, Provenance
+from spex.explanation import Explanation
 from spex.faithfulness import (
     Faithfulness,
     estimate_faithfulness,
     exact_faithfulness,
 )
 from spex.method import Recovery
+from spex.provenance import Provenance
 
 
 def assemble(
@@ -55,6 +56,7 @@ def assemble(
         noise_floor=recovery.noise_floor,
         ends=None if is_exact else Ends.of(masks, values),
         ablations=ablations,
+        basis=recovery.basis,
     )
 
 

@@ -26,8 +26,9 @@ from oracles import (
 from spex.anytime import ANYTIME, Stages
 from spex.assemble import assemble, versions
 from spex.errors import BudgetError, MethodError
-from spex.explanation import Explanation, Provenance
+from spex.explanation import Explanation
 from spex.method import Extensible, Method, Plan
+from spex.provenance import Provenance
 from spex.registry import Choice, choose, continued, default_budget, least_budget
 
 

@@ -1,9 +1,10 @@
 """The explanation: a recovered spectrum with names, intervals and provenance."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -12,16 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oracles import Ablations, Masks
+from spex.basis import Basis, Terms
 from spex.ends import SHAPLEY_TYPE, Ends, put_in
 from spex.errors import InteractionIndexError
 from spex.faithfulness import LEVEL, Faithfulness
 from spex.files import write_text
 from spex.indices import convert, find_index
+from spex.provenance import Provenance
 from spex.ranking import chance_to_stay
-from spex.spectrum import SparseFourier, Support, as_dict
+from spex.spectrum import (
+    SparseFourier,
+    Support,
+    as_dict,
+    energy_by_order,
+    hierarchy,
+)
 
 SCHEMA = "spex.explanation"
 SCHEMA_VERSION = 1
+BANZHAF_TYPE = ("BV", "BII")
+DUST = 1e-12  # of the largest coefficient
 GIVEN = "values"  # kind of subject whose ablations were made elsewhere
 FAITHFUL_R2 = 0.8
 POOR_R2 = 0.5
@@ -68,36 +79,6 @@ class Interaction:
     is_discovery: bool | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """How an explanation came about, enough to repeat it.
-
-    Attributes:
-        method: the method's name.
-        reason: why that method, and what it chose on the way.
-        budget: distinct ablations allowed.
-        spent: distinct ablations used, known ones included.
-        paid: of those, evaluated in this run; the rest were known.
-        seed: of the design and of the recovery.
-        max_order: largest interaction asked for.
-        ablation_seconds, recovery_seconds: wall-clock time of the two steps.
-        subject: the oracle's description.
-        versions: of the packages that matter.
-    """
-
-    method: str
-    reason: str
-    budget: int
-    spent: int
-    paid: int
-    seed: int
-    max_order: int
-    ablation_seconds: float
-    recovery_seconds: float
-    subject: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Explanation:
     """Which players act together, and how well that accounts for the system.
@@ -106,8 +87,8 @@ class Explanation:
         players: n names.
         outputs: k names.
         fourier: the surrogate's spectrum.
-        standard_errors: of the coefficients, (terms, k); zero where exact.
-        faithfulness: R^2 on held-out uniform masks, with an interval.
+        standard_errors: of the coefficients, (terms, k), in `basis`; zero where exact.
+        faithfulness: R^2 on held-out masks like those ablated, with an interval.
         intact: measured values with every player kept, (k,).
         provenance: how it came about.
         discoveries: supports that stand out on their own, tested with the false
@@ -122,6 +103,9 @@ class Explanation:
         ends: what was measured with no, one, all but one and all players; None where
             nothing is estimated.
         ablations: what was paid for; None in one that was read from a file.
+        basis: of the masks ablated. Where they keep other than half of the players,
+            coefficients, Banzhaf values and shares of variance are those over such
+            masks; `fourier` is the same function all the same.
     """
 
     players: tuple[str, ...]
@@ -137,6 +121,7 @@ class Explanation:
     noise_floor: NDArray[np.float64] | None = None
     ends: Ends | None = None
     ablations: Ablations | None = None
+    basis: Basis = field(default_factory=Basis)
 
     @property
     def spent(self) -> int:
@@ -161,7 +146,40 @@ class Explanation:
         less that are terms, too; the mean over these terms (the direct subset rate of
         Butler et al. 2025, section 3, without single players). NaN if there are none.
         """
-        return self.fourier.hierarchy()
+        supports, _, _ = self._terms
+        return hierarchy(supports)
+
+    @property
+    def energy_by_order(self) -> NDArray[np.float64]:
+        """The surrogate's variance over masks like those ablated, by size of group.
+
+        Shape (max order + 1, k); row 0 is the squared mean.
+        """
+        supports, coefficients, _ = self._terms
+        return energy_by_order(supports, coefficients)
+
+    @cached_property
+    def _terms(self) -> Terms:
+        """Sets, coefficients and their variances in `basis`."""
+        variances = self.standard_errors**2
+        if self.basis.is_uniform:
+            return [*self.fourier.supports], self.fourier.coefficients, variances
+        sets, coefficients, _ = self.basis.of_fourier(self.fourier)
+        # what cancels in the change of basis leaves rounding
+        size = np.abs(coefficients).max(axis=1, initial=0.0)
+        rows = np.flatnonzero(size > DUST * size.max(initial=0.0))
+        places = [self.fourier.position[sets[row]] for row in rows]
+        return [sets[row] for row in rows], coefficients[rows], variances[places]
+
+    @cached_property
+    def _variances(self) -> NDArray[np.float64]:
+        """Of the coefficients of `fourier`, (terms, k)."""
+        if self.basis.is_uniform:
+            return np.asarray(self.standard_errors**2)
+        sets, _, variances = self.basis.to_fourier(*self._terms)
+        table = np.zeros_like(self.standard_errors)
+        table[[self.fourier.position[s] for s in sets]] = variances
+        return table
 
     def predict(self, masks: Masks) -> NDArray[np.float64]:
         """Surrogate values: (m,) if there is one output, else (m, k).
@@ -180,6 +198,10 @@ class Explanation:
         It is the surrogate's; only in "SV", "SII" and "k-SII", which weigh them much,
         values measured with no, one, all but one and all players take the place of the
         surrogate's (see `spex.ends`), in sets of two and more of up to 20,000 sets.
+        "Fourier", "BV" and "BII" are over masks like those ablated: where these keep a
+        player with a probability other than half, they are the coefficients in `basis`
+        and the weighted Banzhaf indices of Li & Yu (2023). The others do not depend on
+        the masks.
 
         Args:
             name: "Fourier" or a key of `spex.indices.INDICES` ("SV", "BV", "SII",
@@ -197,25 +219,34 @@ class Explanation:
         self, name: str, order: int | None
     ) -> tuple[Sequence[Support], NDArray[np.float64], NDArray[np.float64]]:
         highest = max(map(len, self.fourier.supports), default=1)
-        if name == "Fourier":
-            order = highest if order is None else order
-            kept = [r for r, s in enumerate(self.fourier.supports) if len(s) <= order]
-            sets = [self.fourier.supports[r] for r in kept]
-            errors = self.standard_errors[kept]
-            return sets, self.fourier.coefficients[kept], errors
         if order is None:
             order = self._default_order(name, highest)
+        if name == "Fourier":
+            return self._own_terms(range(order + 1), 1.0)
+        if name in BANZHAF_TYPE:
+            find_index(name, order)
+            return self._own_terms(range(1, order + 1), -1 / self.basis.sigma)
         if order == 1 and name in ("STII", "FSII"):
             name = "k-SII"  # the same: Shapley values and v(empty)
-        table = convert(self.fourier, name, order, self.standard_errors**2)
+        table = convert(self.fourier, name, order, self._variances)
         if self.ends is not None and name in SHAPLEY_TYPE:
-            variance = (self.standard_errors**2).mean(axis=0)
+            variance = self._variances.mean(axis=0)
             table = put_in(self.ends, self.fourier, name, order, table, variance)
         sets, values, variances = table
         return sets, values, np.sqrt(variances)
 
+    def _own_terms(
+        self, sizes: range, scale: float
+    ) -> tuple[Sequence[Support], NDArray[np.float64], NDArray[np.float64]]:
+        """Terms in `basis` of these sizes, times scale^size, and standard errors."""
+        supports, coefficients, variances = self._terms
+        rows = [row for row, s in enumerate(supports) if len(s) in sizes]
+        powers = np.array([scale ** len(supports[row]) for row in rows])[:, None]
+        errors = np.sqrt(variances[rows]) * np.abs(powers)
+        return [supports[row] for row in rows], coefficients[rows] * powers, errors
+
     def _default_order(self, name: str, highest: int) -> int:
-        if name in ("Moebius", "BII"):
+        if name in ("Fourier", "Moebius", "BII"):
             return max(1, highest)
         return find_index(name, 1).max_order or 2
 
@@ -229,9 +260,9 @@ class Explanation:
         """The strongest interactions, strongest first; the empty set left out.
 
         "Fourier" and "BII" are two readings of one coefficient, BII(S) =
-        (-2)^|S| F(S), and both are ranked by |F(S)|: its square is the share of
-        variance, which compares sets of different sizes. Other indices are ranked by
-        |value|.
+        (-2)^|S| F(S) over uniform masks, and both are ranked by |F(S)|: its square is
+        the share of variance, which compares sets of different sizes. Other indices
+        are ranked by |value|.
 
         Args:
             count: how many.
@@ -251,7 +282,8 @@ class Explanation:
         rows = [row for row, players in enumerate(sets) if players]
         values, errors = values[rows, output], errors[rows, output]
         # "Fourier" and "BII" are ranked by |F|
-        size = np.array([2.0 ** len(sets[r]) if index == "BII" else 1.0 for r in rows])
+        step = 1 / self.basis.sigma if index == "BII" else 1.0
+        size = np.array([step ** len(sets[row]) for row in rows])
         ranked = sorted(
             range(len(rows)),
             key=lambda place: (-abs(values[place]) / size[place], sets[rows[place]]),
@@ -278,11 +310,10 @@ class Explanation:
 
     def _shares(self, output: int) -> dict[Support, float]:
         """Each support's part of the surrogate's variance."""
-        energy = self.fourier.coefficients[:, output] ** 2
-        variance = self.fourier.energy_by_order()[1:, output].sum() or 1.0
-        return dict(
-            zip(self.fourier.supports, (energy / variance).tolist(), strict=True)
-        )
+        supports, coefficients, _ = self._terms
+        energy = coefficients[:, output] ** 2
+        variance = self.energy_by_order[1:, output].sum() or 1.0
+        return dict(zip(supports, (energy / variance).tolist(), strict=True))
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON-ready data, with a schema version."""
@@ -308,6 +339,7 @@ class Explanation:
             ),
             "ends": None if self.ends is None else self.ends.to_json(),
             "intact": self.intact.tolist(),
+            "keep": self.basis.keep,
             "provenance": asdict(self.provenance),
         }
 

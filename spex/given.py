@@ -18,8 +18,9 @@ from oracles import (
 from oracles.run import check_values
 from spex.assemble import assemble, versions
 from spex.explain import checked_seed
-from spex.explanation import GIVEN, Explanation, Provenance
+from spex.explanation import GIVEN, Explanation
 from spex.method import Method
+from spex.provenance import Provenance
 from spex.registry import choose_learner
 
 
@@ -37,8 +38,9 @@ def explain_values(
 
     Masks may be of any design. One that comes more than once, each time with a value of
     its own, tells the noise of a stochastic system: its values are averaged, and
-    `noise_floor` is reported. Faithfulness is over masks like those given: only if they
-    are a uniform sample is it what `explain` reports.
+    `noise_floor` is reported. Faithfulness is over masks like those given. Where they
+    keep another part of the players than half, but all alike, as in training subsets,
+    so are coefficients and Banzhaf values (see `spex.basis`).
 
     Args:
         masks: bool or 0/1, shape (m, n), True or 1 = kept.

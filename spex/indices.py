@@ -13,7 +13,7 @@ App. A.1). An index I(T) = sum_{R >= T} u(|T|, |R|) m(R) therefore has
 which is computed in exact fractions: the alternating sum cancels badly in floats.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -180,41 +180,70 @@ def convert(
         InteractionIndexError: unknown name, or order out of its range.
     """
     index = find_index(name, order)
+    sizes = range(0 if index.has_empty_set else 1, order + 1)
+    return sum_over_supersets(
+        spectrum.supports,
+        spectrum.coefficients,
+        variances,
+        lambda t, s: fourier_weight(name, order, t, s),
+        sizes,
+    )
+
+
+def sum_over_supersets(
+    supports: Sequence[Support],
+    coefficients: NDArray[np.float64],
+    variances: NDArray[np.float64] | None,
+    weight: Callable[[int, int], float],
+    sizes: Iterable[int],
+) -> tuple[list[Support], NDArray[np.float64], NDArray[np.float64]]:
+    """sum over S containing T of weight(|T|, |S|) F(S), for all T inside some S.
+
+    Args:
+        supports: the sets S, distinct.
+        coefficients: shape (terms, k).
+        variances: shape (terms, k), of the coefficients; zero if omitted.
+        weight: weight(t, s).
+        sizes: of the sets T that are wanted.
+
+    Returns:
+        The sets T, by size and then by index; sums (sets, k); their variances (sets,
+        k), treating coefficients as independent.
+    """
     if variances is None:
-        variances = np.zeros_like(spectrum.coefficients)
-    moments = np.concatenate([spectrum.coefficients, variances], axis=1)
+        variances = np.zeros_like(coefficients)
+    moments = np.concatenate([coefficients, variances], axis=1)
     sets: list[Support] = []
     tables = [np.zeros((0, moments.shape[1]))]
-    for t in range(0 if index.has_empty_set else 1, order + 1):
-        members, table = _sum_over_supersets(spectrum, moments, name, order, t)
+    for t in sizes:
+        members, table = _sums_of_size(supports, moments, weight, t)
         sets += members
         tables.append(table)
-    values, variances = np.hsplit(np.concatenate(tables), 2)
-    return sets, values, variances
+    sums, spreads = np.hsplit(np.concatenate(tables), 2)
+    return sets, sums, spreads
 
 
-def _sum_over_supersets(
-    spectrum: SparseFourier,
+def _sums_of_size(
+    supports: Sequence[Support],
     moments: NDArray[np.float64],
-    name: str,
-    order: int,
+    weight: Callable[[int, int], float],
     t: int,
 ) -> tuple[list[Support], NDArray[np.float64]]:
-    """I(T) and its variance for all |T| = t: sets and a (sets, 2k) table."""
-    k = spectrum.num_outputs
+    """Sums and their variances for all |T| = t: sets and a (sets, 2k) table."""
+    k = moments.shape[1] // 2
     subsets: list[NDArray[np.int64]] = []
     weighted: list[NDArray[np.float64]] = []
-    sizes = np.array([len(support) for support in spectrum.supports])
-    for s in range(t, sizes.max(initial=0) + 1):
-        rows = np.flatnonzero(sizes == s)
-        weight = fourier_weight(name, order, t, s)
-        if not len(rows) or weight == 0:
+    lengths = np.array([len(support) for support in supports])
+    for s in range(t, lengths.max(initial=0) + 1):
+        rows = np.flatnonzero(lengths == s).tolist()
+        factor = weight(t, s)
+        if not len(rows) or factor == 0:
             continue
-        players = np.array([spectrum.supports[r] for r in rows]).reshape(len(rows), s)
+        players = np.array([supports[r] for r in rows]).reshape(len(rows), s)
         positions = np.array([*combinations(range(s), t)], dtype=int)
         positions = positions.reshape(comb(s, t), t)
         subsets.append(players[:, positions].reshape(len(rows) * comb(s, t), t))
-        scale = np.repeat([weight, weight**2], k)
+        scale = np.repeat([factor, factor**2], k)
         weighted.append(np.repeat(moments[rows] * scale, len(positions), axis=0))
     if not subsets:
         return [], np.zeros((0, 2 * k))

@@ -5,13 +5,14 @@ resuming, distributing and replaying a run need nothing from the method.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oracles import Masks, Values
+from spex.basis import Basis
 from spex.spectrum import SparseFourier, Support
 
 
@@ -29,9 +30,10 @@ class Recovery:
 
     Attributes:
         fourier: the surrogate's spectrum.
-        standard_errors: of its coefficients, (terms, k).
-        held_out: rows of the plan's masks that are uniform over all masks, if weighted
-            by `held_out_weights`, and that `held_out_predictions` were not fitted to.
+        standard_errors: of its coefficients, (terms, k), in `basis`.
+        held_out: rows of the plan's masks that are a sample of the masks `basis` is
+            orthonormal over, if weighted by `held_out_weights`, and that
+            `held_out_predictions` were not fitted to.
         held_out_predictions: shape (len(held_out), k). Both are empty if every mask
             was ablated and the spectrum is exact.
         reason: what the method chose and why, as a sentence for the user.
@@ -44,6 +46,7 @@ class Recovery:
         noise_floor: variance of a single value of a stochastic oracle around its mean,
             (k,), where masks came more than once.
         held_out_weights: (len(held_out),), of any scale; None if all are equal.
+        basis: of the masks ablated; uniform unless they keep more, or less, than half.
     """
 
     fourier: SparseFourier
@@ -56,6 +59,7 @@ class Recovery:
     full_predictions: NDArray[np.float64] | None = None
     noise_floor: NDArray[np.float64] | None = None
     held_out_weights: NDArray[np.float64] | None = None
+    basis: Basis = field(default_factory=Basis)
 
 
 PlanT = TypeVar("PlanT", bound=Plan)

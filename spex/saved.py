@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from spex.basis import HALF, Basis
 from spex.ends import Ends
 from spex.errors import ResultError
-from spex.explanation import SCHEMA, SCHEMA_VERSION, Explanation, Provenance
+from spex.explanation import SCHEMA, SCHEMA_VERSION, Explanation
 from spex.faithfulness import Faithfulness
 from spex.files import read_json
+from spex.provenance import Provenance
 from spex.spectrum import SparseFourier, Support
 
 
@@ -62,6 +64,7 @@ def _from_json(data: Mapping[str, Any]) -> Explanation:
         provenance=Provenance(**data["provenance"]),
         discoveries=_discoveries(fourier, spectrum),
         ends=_ends(data, spectrum),
+        basis=Basis(float(data.get("keep", HALF))),
     )
 
 

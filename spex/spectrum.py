@@ -6,7 +6,7 @@ so F(empty) is the mean of v over uniform masks, and F({i}) < 0 means that keepi
 player i raises v.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, pairwise
@@ -130,34 +130,50 @@ class SparseFourier:
 
         Over terms of two or more players; NaN if there are none.
         """
-        shares = [
-            np.mean([part in self.position for part in combinations(s, len(s) - 1)])
-            for s in self.supports
-            if len(s) > 1
-        ]
-        return float(np.mean(shares)) if shares else float("nan")
+        return hierarchy(self.supports)
 
     def energy_by_order(self) -> NDArray[np.float64]:
         """Sum of F(S)^2 over the supports of each size: (max order + 1, k).
 
         By Parseval, rows 1 and up sum to the variance of v over uniform masks.
         """
-        sizes = np.array([len(support) for support in self.supports], dtype=int)
-        energy = np.zeros((sizes.max(initial=0) + 1, self.num_outputs))
-        np.add.at(energy, sizes, self.coefficients**2)
-        return energy
+        return energy_by_order(self.supports, self.coefficients)
+
+
+def hierarchy(supports: Sequence[Support]) -> float:
+    """See `SparseFourier.hierarchy`."""
+    known = set(supports)
+    shares = [
+        np.mean([part in known for part in combinations(s, len(s) - 1)])
+        for s in supports
+        if len(s) > 1
+    ]
+    return float(np.mean(shares)) if shares else float("nan")
+
+
+def energy_by_order(
+    supports: Sequence[Support], coefficients: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Sum of squared coefficients (terms, k) over the supports of each size."""
+    sizes = np.array([len(support) for support in supports], dtype=int)
+    energy = np.zeros((sizes.max(initial=0) + 1, coefficients.shape[1]))
+    np.add.at(energy, sizes, coefficients**2)
+    return energy
 
 
 def characters(masks: Masks, supports: Iterable[Support]) -> NDArray[np.float32]:
     """chi_S(x) as a float32 array of shape (m, terms) with entries +1 and -1."""
+    return 1 - 2 * (overlaps(masks, supports).astype(np.int32) & 1).astype(np.float32)
+
+
+def overlaps(masks: Masks, supports: Iterable[Support]) -> NDArray[np.float32]:
+    """How many players of each support every mask keeps, whole numbers (m, terms)."""
     supports = list(supports)
     num_players = masks.shape[1]
     members = _membership(supports, num_players)
     if len(supports) * num_players <= DENSE_ENTRIES:
-        overlap = masks.astype(np.float32) @ members.toarray().T
-    else:
-        overlap = (members @ masks.T.astype(np.float32)).T
-    return 1 - 2 * (overlap.astype(np.int32) & 1).astype(np.float32)
+        return np.asarray(masks.astype(np.float32) @ members.toarray().T)
+    return np.asarray((members @ masks.T.astype(np.float32)).T)
 
 
 def _membership(supports: list[Support], num_players: int) -> sparse.csr_array:

@@ -65,9 +65,13 @@ def test_the_order_of_repeats_changes_nothing_but_rounding() -> None:
 
 
 def test_masks_that_are_no_uniform_sample_are_said_to_be_none() -> None:
-    masks = np.random.default_rng(0).random((200, N)) < 0.85
+    rng = np.random.default_rng(0)
+    masks = rng.random((200, N)) < rng.choice([0.2, 0.85], size=(200, 1))
     said = explain_values(masks, TRUTH(masks)).provenance.reason
     assert "no uniform sample" in said
+    masks = rng.random((200, N)) < 0.85
+    said = explain_values(masks, TRUTH(masks)).provenance.reason
+    assert "masks keep 85% of the players" in said
     masks = uniform(200)
     assert "no uniform" not in explain_values(masks, TRUTH(masks)).provenance.reason
 

@@ -15,6 +15,8 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
+
 from spex.explanation import Explanation, Interaction, Status
 from spex.faithfulness import LEVEL
 from spex.report import words
@@ -66,12 +68,10 @@ def render_cell(explanation: Explanation) -> str:
 
 
 def influence(explanation: Explanation) -> list[float]:
-    """Banzhaf value of each player for the first output, BV(i) = -2 F({i})."""
-    coefficients = explanation.fourier.coefficients[:, 0]
+    """Banzhaf value of each player for the first output."""
     values = [0.0] * len(explanation.players)
-    for support, row in explanation.fourier.position.items():
-        if len(support) == 1:
-            values[support[0]] = -2 * float(coefficients[row])
+    for (player,), value in explanation.index("BV").items():
+        values[player] = float(np.atleast_1d(value)[0])
     return values
 
 
@@ -310,7 +310,7 @@ def _percent(share: float) -> str:
 
 def _orders(explanation: Explanation, output: int) -> str:
     """The surrogate's variance by size of group, as bars."""
-    energy = explanation.fourier.energy_by_order()[1:, output]
+    energy = explanation.energy_by_order[1:, output]
     total = energy.sum()
     if total == 0:
         return ""

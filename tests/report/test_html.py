@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spex.explanation import Explanation, Provenance
+from spex.explanation import Explanation
 from spex.faithfulness import Faithfulness
+from spex.provenance import Provenance
 from spex.report.html import render_cell, render_html
 from spex.spectrum import SparseFourier
 from spex.testing import planted

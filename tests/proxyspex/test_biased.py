@@ -1,0 +1,158 @@
+"""Masks that keep other than half: their design, and what is recovered from them."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import spex
+from proxyspex import ProxySpex
+from proxyspex.designs import biased_masks, is_sample
+from proxyspex.process import ProductKernel
+from spex import MethodError
+from spex.basis import Basis
+from spex.exact import every_mask
+from spex.testing import MethodContract
+
+
+class TestBiased(MethodContract):
+    def make_method(self) -> ProxySpex:
+        return ProxySpex(keep=0.7)
+
+
+@pytest.mark.parametrize("keep", [0.05, 0.3, 0.9])
+@pytest.mark.parametrize("is_stratified", [False, True])
+def test_masks_are_distinct_nested_and_keep_so_many(
+    keep: float, is_stratified: bool
+) -> None:
+    strata = [0] * 30 + [1] * 60 + [2] * 10 if is_stratified else None
+    few = biased_masks(100, 60, np.random.default_rng(3), keep, strata)
+    many = biased_masks(100, 400, np.random.default_rng(3), keep, strata)
+    assert many.shape == (401, 100)
+    assert many[0].all()
+    assert not many[1].any()
+    assert np.array_equal(many[:61], few)
+    assert len(np.unique(many, axis=0)) == 401
+    assert is_sample(many[2:], keep)
+    each = many[2:].mean(axis=0)
+    assert np.abs(each - keep).max() < 4.5 * np.sqrt(keep * (1 - keep) / 399)
+
+
+def test_every_stratum_keeps_its_share() -> None:
+    strata = np.array([0, 1, 1, 1, 2, 2, 2, 2, 2, 2] * 10)
+    masks = biased_masks(100, 200, np.random.default_rng(0), 0.7, strata.tolist())[2:]
+    sizes = masks.sum(axis=1)
+    assert sizes.std() > 2  # the number kept varies as in independent draws
+    for stratum, count in enumerate((10, 30, 60)):
+        kept = masks[:, strata == stratum].sum(axis=1)
+        assert np.abs(kept - sizes * count / 100).max() < 2
+
+
+def test_few_probable_masks_are_no_endless_search() -> None:
+    masks = biased_masks(6, 60, np.random.default_rng(0), 0.95)
+    assert 10 < len(masks) <= 61
+
+
+@given(st.floats(0.1, 0.9), st.integers(0, 999))
+@settings(max_examples=30)
+def test_the_process_projects_exactly(keep: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, basis, masks = 5, Basis(keep), every_mask(5)
+    kernel = ProductKernel(rng.uniform(0.01, 0.8, (2, n)), np.array([0.3, 0.7]), 0.1)
+    rows = masks[rng.choice(2**n, 7, replace=False)]
+    weights = rng.normal(size=7)
+    sets = [s for t in range(4) for s in combinations(range(n), t)]
+    signs, seen = 1.0 - 2 * masks, 1.0 - 2 * rows
+    kept = masks.sum(axis=1)
+    chances = keep**kept * (1 - keep) ** (n - kept)
+    values = kernel(signs, seen) @ weights
+    expected = basis.characters(masks, sets).astype(float).T @ (chances * values)
+    found = kernel.spectrum(sets, seen, weights, basis.characters(rows, sets), basis)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def planted(keep: float, num_players: int = 30) -> spex.SparseFourier:
+    """A function of few terms over masks that keep so many."""
+    terms = {(): 1.0, (2,): -1.0, (5,): 0.8, (9,): 0.5, (2, 5): 0.9, (5, 9): -0.6}
+    sets, table, _ = Basis(keep).to_fourier(
+        [*terms], np.array([*terms.values()])[:, None]
+    )
+    return spex.SparseFourier.from_terms(num_players, sets, table)
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.8])
+def test_planted_terms_are_found_in_their_own_basis(keep: float) -> None:
+    truth = planted(keep)
+    e = spex.explain(
+        truth, players=30, method=ProxySpex(keep=keep), budget=500, max_order=3
+    )
+    assert e.basis.keep == keep
+    assert e.faithfulness > 0.95
+    found = {i.players: i.value for i in e.top(5)}
+    expected = {(2,): -1.0, (5,): 0.8, (9,): 0.5, (2, 5): 0.9, (5, 9): -0.6}
+    assert found.keys() == expected.keys()
+    for players, value in expected.items():
+        assert found[players] == pytest.approx(value, abs=0.12)
+    fresh = np.random.default_rng(7).random((4000, 30)) < keep
+    error = ((e.predict(fresh) - truth(fresh)[:, 0]) ** 2).mean()
+    assert 1 - error / truth(fresh).var() == pytest.approx(e.faithfulness, abs=0.03)
+    banzhaf = e.index("BV")
+    assert banzhaf[(2,)] == pytest.approx(-found[(2,)] / Basis(keep).sigma)
+
+
+def test_weighted_banzhaf_values_are_mean_effects() -> None:
+    keep, n = 0.7, 6
+    rng = np.random.default_rng(0)
+    sets = [s for t in range(4) for s in combinations(range(n), t)]
+    truth = spex.SparseFourier.from_terms(n, sets, rng.normal(size=(len(sets), 1)))
+    masks = every_mask(n)
+    e = spex.explain_values(
+        np.repeat(masks, 1, axis=0)[:60], truth(masks[:60]), method=ProxySpex(keep=keep)
+    )
+    surrogate = e.fourier(masks)[:, 0]
+    for player in range(n):
+        without = ~masks[:, player]
+        kept = masks[without].sum(axis=1)
+        chances = keep**kept * (1 - keep) ** (n - 1 - kept)
+        codes = np.flatnonzero(without)
+        effect = surrogate[codes + (1 << player)] - surrogate[codes]
+        assert e.index("BV")[(player,)] == pytest.approx(chances @ effect, abs=1e-9)
+    pair = e.index("BII", order=2)
+    total = sum(i.share for i in e.top(1000))
+    assert total == pytest.approx(1.0)
+    assert len(pair) > n
+
+
+def test_given_masks_tell_how_many_they_keep(tmp_path: object) -> None:
+    rng = np.random.default_rng(1)
+    masks = rng.random((400, 20)) < 0.75
+    values = masks[:, 3] + 2.0 * masks[:, 4] * masks[:, 7]
+    e = spex.explain_values(masks, values)
+    assert e.basis.keep == pytest.approx(0.75, abs=0.02)
+    assert e.faithfulness > 0.95
+    path = f"{tmp_path}/e.json"
+    e.save(path)
+    again = spex.load(path)
+    assert again.basis == e.basis
+    assert again.top(5) == e.top(5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"keep": 0.99}, "keep=0.99"),
+        ({"keep": 0.7, "design": "paired"}, "masks of its own"),
+        ({"strata": (0, 1), "design": "shapley"}, "masks of its own"),
+    ],
+)
+def test_settings_that_do_not_go_together(settings: dict, message: str) -> None:
+    with pytest.raises(MethodError, match=message):
+        ProxySpex(**settings)
+
+
+def test_strata_need_a_number_for_each_player() -> None:
+    method = ProxySpex(strata=(0, 1, 1))
+    with pytest.raises(MethodError, match="3 numbers for 20 players"):
+        method.plan(20, 100, np.random.default_rng(0))
