@@ -16,6 +16,7 @@ from oracles.base import (
     fingerprint_of,
 )
 from oracles.errors import (
+    Failure,
     InputError,
     InterruptedRun,
     LedgerError,
@@ -24,6 +25,7 @@ from oracles.errors import (
     OracleError,
     OracleValueError,
     StoppedRun,
+    UnansweredError,
 )
 from oracles.function import FunctionOracle
 from oracles.ledger import Ledger
@@ -31,6 +33,7 @@ from oracles.run import Progress, Run, run
 
 __all__ = [
     "Ablations",
+    "Failure",
     "FunctionOracle",
     "InputError",
     "InterruptedRun",
@@ -46,6 +49,7 @@ __all__ = [
     "Progress",
     "Run",
     "StoppedRun",
+    "UnansweredError",
     "Values",
     "averaged",
     "check_masks",

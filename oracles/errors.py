@@ -6,12 +6,15 @@
     ├── InputError         a text, segment or target that cannot be   (ValueError)
     ├── ModelError         a model that cannot be found or loaded     (ValueError)
     ├── LedgerError        a file that is not a usable ledger         (OSError)
+    │   └── UnansweredError    a model that has no value for some masks
     └── StoppedRun         a model that failed in the middle of a run (RuntimeError)
     InterruptedRun         Ctrl-C during a run            (KeyboardInterrupt)
 
 Each message says what was given, what is allowed and what to do about it.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -33,6 +36,35 @@ class InputError(OracleError, ValueError):
 
 class ModelError(OracleError, ValueError):
     """A model could not be found, reached or loaded."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A mask an oracle has no value for.
+
+    Attributes:
+        row: its row among the masks asked for.
+        reason: why the last attempt failed.
+    """
+
+    row: int
+    reason: str
+
+
+class UnansweredError(ModelError):
+    """An oracle has no value for some masks, whatever it tried; it answered all others.
+
+    Attributes:
+        failures: which, by row of the masks asked for, and why.
+    """
+
+    def __init__(self, reasons: Mapping[int, str], asked: int) -> None:
+        self.failures = tuple(Failure(row, why) for row, why in reasons.items())
+        first = self.failures[0]
+        super().__init__(
+            f"there is no value for {len(self.failures)} of {asked} ablations, "
+            f"whatever was tried; of that in row {first.row}: {first.reason}"
+        )
 
 
 class LedgerError(OracleError, OSError):

@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oracles.base import (
     Ablations,
@@ -22,6 +23,7 @@ from oracles.errors import (
     ModelError,
     OracleValueError,
     StoppedRun,
+    UnansweredError,
 )
 from oracles.ledger import Ledger
 
@@ -44,12 +46,26 @@ class Run:
         spent: distinct ablations among the masks asked for.
         paid: distinct ablations evaluated now; the rest were known.
         seconds: wall-clock time of the run.
+        unanswered: rows of the masks asked for that have no value; theirs are NaN.
+        reasons: why, of each distinct one.
     """
 
     values: Values
     spent: int
     paid: int
     seconds: float
+    unanswered: NDArray[np.int64]
+    reasons: tuple[str, ...]
+
+    @property
+    def statement(self) -> str:
+        """How many ablations have no value, in a sentence; "" if none."""
+        if not self.reasons:
+            return ""
+        return (
+            f"{len(self.reasons)} of {self.spent} ablations were left out, as there is "
+            f"no value for them whatever was tried (first: {self.reasons[0]})"
+        )
 
 
 def run(
@@ -58,6 +74,7 @@ def run(
     *,
     ledger: Ledger | None = None,
     earlier: Ablations | None = None,
+    most_unanswered: float = 0.0,
     progress: Progress | None = None,
 ) -> Run:
     """Evaluate an oracle on masks, each distinct mask at most once.
@@ -71,6 +88,9 @@ def run(
         masks: shape (m, n); duplicates are asked for once.
         ledger: where values are looked up first and committed before use.
         earlier: of the same oracle; what it holds is not asked for again.
+        most_unanswered: the part of the distinct masks, or one if that is less than
+            one, that a `PaidOracle` may have no value for without ending the run; of 0,
+            none may.
         progress: told how many distinct ablations are known, at the start and then
             after every batch, or every answer of a `PaidOracle`.
 
@@ -79,7 +99,8 @@ def run(
         InputError: a ledger is given for an oracle without a fingerprint.
         OracleValueError: the oracle's values are not finite or have a wrong shape.
         LedgerError: the ledger cannot be read or written.
-        StoppedRun: a `PaidOracle` failed; what it had answered is in the ledger.
+        StoppedRun: a `PaidOracle` failed, or has no value for more masks than it may;
+            what it had answered is in the ledger.
         InterruptedRun: Ctrl-C; what the ledger has is kept.
     """
     started = time.perf_counter()
@@ -98,7 +119,9 @@ def run(
     paid = len(distinct) - len(known)
     if paid and isinstance(oracle, PaidOracle):
         oracle.check_affordable(paid)
-    kept = _Kept(oracle, distinct, known, ledger, progress)
+    allowed = max(1, int(most_unanswered * len(distinct))) if most_unanswered else 0
+    allowed = min(allowed, len(distinct) - 1)
+    kept = _Kept(oracle, distinct, known, ledger, progress, allowed)
     kept.tell()
     try:
         for rows in _batches(len(distinct)):
@@ -111,8 +134,8 @@ def run(
         # a batch may have been written and not yet noted
         saved = ledger.read(oracle.fingerprint, distinct)
         raise InterruptedRun(len(saved), len(distinct), ledger.path) from None
-    values = np.stack([known[row] for row in range(len(distinct))])[place]
-    return Run(values, len(distinct), paid, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return kept.as_run(place, paid, seconds)
 
 
 @dataclass(frozen=True)
@@ -124,8 +147,10 @@ class _Kept:
     known: dict[int, Values]
     ledger: Ledger | None
     progress: Progress | None
+    allowed: int  # masks without a value
+    failed: dict[int, str] = field(default_factory=dict)
 
-    def add(self, rows: np.ndarray, values: Values) -> None:
+    def add(self, rows: NDArray[np.int64], values: Values) -> None:
         """Check and keep the values of some rows; they may have been kept before."""
         batch = self.masks[rows]
         values = check_values(values, batch, self.oracle)
@@ -137,14 +162,35 @@ class _Kept:
 
     def tell(self) -> None:
         if self.progress is not None:
-            self.progress(len(self.known), len(self.masks))
+            self.progress(len(self.known) + len(self.failed), len(self.masks))
+
+    def give_up(self, rows: NDArray[np.int64], error: UnansweredError) -> None:
+        """Note which of these rows have no value.
+
+        Raises:
+            StoppedRun: there are too many.
+        """
+        self.failed.update({int(rows[f.row]): f.reason for f in error.failures})
+        if len(self.failed) > self.allowed:
+            all_of_them = UnansweredError(self.failed, len(self.masks))
+            raise self.stopped(all_of_them) from error
+        self.tell()
+
+    def as_run(self, place: NDArray[np.int64], paid: int, seconds: float) -> Run:
+        """Values of all masks asked for, by each one's place among the distinct."""
+        none = np.full(len(next(iter(self.known.values()))), np.nan)
+        rows = range(len(self.masks))
+        values = np.stack([self.known.get(row, none) for row in rows])[place]
+        unanswered = np.flatnonzero(np.isin(place, list(self.failed)))
+        reasons = tuple(self.failed.values())
+        return Run(values, len(rows), paid, seconds, unanswered, reasons)
 
     def stopped(self, reason: ModelError | InputError) -> StoppedRun:
         path = None if self.ledger is None else self.ledger.path
         return StoppedRun(reason, len(self.known), len(self.masks), path)
 
 
-def _ask(oracle: Oracle, rows: np.ndarray, kept: _Kept) -> None:
+def _ask(oracle: Oracle, rows: NDArray[np.int64], kept: _Kept) -> None:
     """Have the oracle evaluate some rows, and keep what it says."""
     if not isinstance(oracle, PaidOracle):
         kept.add(rows, oracle.evaluate(kept.masks[rows]))
@@ -155,7 +201,7 @@ def _ask(oracle: Oracle, rows: np.ndarray, kept: _Kept) -> None:
 
 def _keep(
     answers: Generator[tuple[Sequence[int], Values], None, None],
-    rows: np.ndarray,
+    rows: NDArray[np.int64],
     kept: _Kept,
 ) -> None:
     """Keep answers as they come; of a failure or Ctrl-C, what came until then."""
@@ -164,6 +210,8 @@ def _keep(
     try:
         for places, values in answers:
             kept.add(rows[list(places)], values)
+    except UnansweredError as error:
+        kept.give_up(rows, error)
     except (ModelError, InputError) as error:
         raise kept.stopped(error) from error
     except KeyboardInterrupt:

@@ -26,10 +26,14 @@ from oracles import (
 from spex.anytime import ANYTIME, Stages
 from spex.assemble import assemble, versions
 from spex.errors import BudgetError, MethodError
+from spex.exact import Exact
 from spex.explanation import Explanation
-from spex.method import Extensible, Method, Plan
+from spex.method import Extensible, Learner, Method, Plan
 from spex.provenance import Provenance
 from spex.registry import Choice, choose, continued, default_budget, least_budget
+
+MOST_UNANSWERED = 0.1
+"""Part of the ablations that may have no value before the oracle is at fault."""
 
 
 def explain(
@@ -71,7 +75,10 @@ def explain(
         progress: called as progress(done, total) after every batch.
 
     Ablations that a ledger or `earlier` holds beyond those planned are learned from,
-    too, by methods that can (proxyspex), and not counted as spent.
+    too, by methods that can (proxyspex), and not counted as spent. These can do without
+    up to a tenth of the ablations, too: masks an oracle has no value for whatever it
+    tries, such as a training subset that diverges, are left out, and the provenance's
+    reason says how many.
 
     Raises:
         InputError: a callable without `players`, `players` with an oracle, or an
@@ -129,27 +136,36 @@ class _Job:
     ) -> Explanation:
         """Plan, ablate, recover."""
         planning, recovering = np.random.default_rng(self.seed).spawn(2)
-        plan = choice.method.plan(len(self.oracle.players), budget, planning)
+        plan: Plan = choice.method.plan(len(self.oracle.players), budget, planning)
         spent = _checked_cost(plan, budget)
         if isinstance(choice.method, Extensible):
             more = _without(self.before, plan.masks)
             plan = choice.method.extended(plan, more)
+        learner = _learner(choice.method)
         done = run(
             self.oracle,
             plan.masks,
             ledger=self.book,
             earlier=known,
+            most_unanswered=0.0 if learner is None else MOST_UNANSWERED,
             progress=self.progress,
         )
+        values = done.values
+        if learner is not None and len(done.unanswered):
+            answered = np.delete(plan.masks, done.unanswered, axis=0)
+            plan = learner.given(answered)
+            values = np.delete(values, done.unanswered, axis=0)
         started = time.perf_counter()
         try:
-            recovery = choice.method.recover(plan, done.values, recovering)
+            recovery = choice.method.recover(plan, values, recovering)
         except KeyboardInterrupt:
             path = None if self.book is None else self.book.path
             raise InterruptedRun(done.spent, done.spent, path) from None
         made = Provenance(
             method=choice.name,
-            reason=f"{choice.reason}; {recovery.reason}",
+            reason="; ".join(
+                filter(None, [choice.reason, recovery.reason, done.statement])
+            ),
             budget=budget,
             spent=spent,
             paid=done.paid,
@@ -160,8 +176,15 @@ class _Job:
             subject=dict(self.oracle.description),
             versions=versions(),
         )
-        ablations = Ablations(plan.masks, done.values, self.oracle.fingerprint)
+        ablations = Ablations(plan.masks, values, self.oracle.fingerprint)
         return assemble(self.oracle, ablations, recovery, made)
+
+
+def _learner(method: Method[Any]) -> Learner | None:
+    """The method, if it can do without some of the masks it planned."""
+    if isinstance(method, Exact) or not isinstance(method, Learner):
+        return None
+    return method
 
 
 def _known_masks(oracle: Oracle, book: Ledger | None, known: Ablations | None) -> Masks:

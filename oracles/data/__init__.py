@@ -4,7 +4,7 @@ Nothing here imports torch, scikit-learn or transformers until a trainer that ne
 is made.
 """
 
-from oracles.data.oracle import DataOracle, Failure, UntrainableError
+from oracles.data.oracle import DataOracle
 from oracles.data.players import (
     DataPlayers,
     clusters,
@@ -12,7 +12,6 @@ from oracles.data.players import (
     single_examples,
     visible_players,
 )
-from oracles.data.retrain import Retrained, retrain
 from oracles.data.table import Table, read_table
 from oracles.data.targets import Targets
 from oracles.data.texts import embed_texts
@@ -27,22 +26,18 @@ __all__ = [
     "DataOracle",
     "DataPlayers",
     "EstimatorTrainer",
-    "Failure",
     "FineTuning",
     "FunctionTrainer",
     "LogisticHead",
-    "Retrained",
     "RidgeHead",
     "SmallNetwork",
     "Table",
     "Targets",
     "Trainer",
-    "UntrainableError",
     "clusters",
     "embed_texts",
     "groups",
     "read_table",
-    "retrain",
     "single_examples",
     "visible_players",
 ]

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +13,7 @@ from oracles.base import Masks, Values, check_masks, fingerprint_of
 from oracles.data.players import DataPlayers, single_examples
 from oracles.data.targets import Targets
 from oracles.data.trainer import BatchTrainer, Trainer
-from oracles.errors import InputError, ModelError
+from oracles.errors import InputError, UnansweredError
 from oracles.run import LARGEST
 
 ATTEMPTS = 3
@@ -24,44 +23,6 @@ MAY_RAISE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 """What libraries raise where a subset cannot be trained on."""
 
 BATCH_AT_ONCE = 128  # subsets given to a `BatchTrainer` together
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A subset no seed could be trained on.
-
-    Attributes:
-        row: its row among the masks asked for.
-        reason: why the last attempt failed.
-    """
-
-    row: int
-    reason: str
-
-
-class UntrainableError(ModelError):
-    """Training failed on some subsets with every seed tried.
-
-    Attributes:
-        failures: which, by row of the masks asked for, and why.
-    """
-
-    def __init__(self, failures: Sequence[Failure], asked: int) -> None:
-        self.failures = tuple(failures)
-        first = failures[0]
-        super().__init__(
-            f"training failed on {len(failures)} of {asked} subsets, with {ATTEMPTS} "
-            f"seeds each; in row {first.row}: {first.reason} Use "
-            "oracles.data.retrain(oracle, masks) and spex.explain_values to leave such "
-            "subsets out, or a trainer that copes with them."
-        )
-
-    @staticmethod
-    def of_rows(reasons: Mapping[int, str], asked: int) -> "UntrainableError":
-        """The error for these rows of the masks asked for."""
-        return UntrainableError(
-            [Failure(row, why) for row, why in reasons.items()], asked
-        )
 
 
 class DataOracle:
@@ -75,8 +36,8 @@ class DataOracle:
     A subset without any example of some class, or without any at all, is defined: see
     `oracles.data.classes`. A training that raises or diverges (values that are not
     finite) is tried again with other seeds, and then reported: `evaluate` and
-    `evaluate_each` raise `UntrainableError`, the latter after everything else has been
-    answered; `retrain` leaves such subsets out and says how many they were.
+    `evaluate_each` raise `UnansweredError`, the latter after everything else has been
+    answered; `spex.explain` leaves such subsets out and says how many they were.
 
     Args:
         trainer: trains and scores; see `oracles.data.trainers`.
@@ -146,7 +107,7 @@ class DataOracle:
         """Values at all test points after training on every mask's examples, (m, k).
 
         Raises:
-            UntrainableError: training failed on some subset.
+            UnansweredError: training failed on some subset.
         """
         masks = check_masks(masks, len(self.players))
         values = np.empty((len(masks), len(self.outputs)))
@@ -160,18 +121,18 @@ class DataOracle:
         """Rows and their values as soon as they are trained.
 
         Raises:
-            UntrainableError: training failed on some subset; all others were answered.
+            UnansweredError: training failed on some subset; all others were answered.
         """
         at_once = BATCH_AT_ONCE if isinstance(self._trainer, BatchTrainer) else 1
-        failures: list[Failure] = []
+        failures: dict[int, str] = {}
         for start in range(0, len(masks), at_once):
             values, reasons = self._averaged(masks[start : start + at_once])
-            failures += [Failure(start + row, why) for row, why in reasons.items()]
+            failures |= {start + row: why for row, why in reasons.items()}
             good = [row for row in range(len(values)) if row not in reasons]
             if good:
                 yield [start + row for row in good], values[good]
         if failures:
-            raise UntrainableError(failures, len(masks))
+            raise UnansweredError(failures, len(masks))
 
     def noise_floor(self, masks: Masks, draws: int = 2) -> NDArray[np.float64]:
         """Variance of each output (k,) over seeds, at the same mask; 0 if it has none.
@@ -185,7 +146,7 @@ class DataOracle:
 
         Raises:
             InputError: fewer than two draws, or no masks.
-            UntrainableError: training failed on some subset.
+            UnansweredError: training failed on some subset.
         """
         masks = check_masks(masks, len(self.players))
         if draws < 2 or not len(masks):
@@ -198,7 +159,7 @@ class DataOracle:
             # the first draw is the values themselves
             values, reasons = self._averaged(masks, first=draw * self._repeats)
             if reasons:
-                raise UntrainableError.of_rows(reasons, len(masks))
+                raise UnansweredError(reasons, len(masks))
             drawn.append(values)
         return np.var(drawn, axis=0, ddof=1).mean(axis=0)
 

@@ -4,7 +4,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,15 @@ from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 
 import spex
-from oracles import InputError, InterruptedRun, Ledger, PaidOracle, StoppedRun, run
+from oracles import (
+    InputError,
+    InterruptedRun,
+    Ledger,
+    PaidOracle,
+    StoppedRun,
+    UnansweredError,
+    run,
+)
 from oracles.data import (
     DataOracle,
     EstimatorTrainer,
@@ -23,10 +31,8 @@ from oracles.data import (
     RidgeHead,
     SmallNetwork,
     Targets,
-    UntrainableError,
     clusters,
     groups,
-    retrain,
     single_examples,
     visible_players,
 )
@@ -215,7 +221,7 @@ def test_a_failed_training_is_tried_again_with_another_seed(how: str) -> None:
     found = {}
     for seed in range(12):
         seeded = DataOracle(FunctionTrainer(trainer, 3, how), COUNT, seed=seed)
-        with suppress(UntrainableError):
+        with suppress(UnansweredError):
             found[seed] = seeded.evaluate(masks)
     assert len(found) >= 9  # 7 of 8 on average, in three attempts each
     assert all((values == 2).all() for values in found.values())
@@ -232,14 +238,14 @@ def test_what_never_trains_stops_a_run_after_everything_else_was_kept(
     with Ledger(tmp_path / "ledger.db") as ledger:
         with pytest.raises(StoppedRun, match="Singular matrix") as stopped:
             run(oracle, masks, ledger=ledger)
-        assert "oracles.data.retrain" in str(stopped.value)
+        assert f"{bad.sum()} of {len(masks)} ablations" in str(stopped.value)
         assert stopped.value.done == (~bad).sum()
         known = ledger.read(oracle.fingerprint, masks)
         assert sorted(known) == np.flatnonzero(~bad).tolist()
 
 
 @pytest.mark.parametrize("has_ledger", [True, False])
-def test_retrain_leaves_out_what_never_trains_and_says_so(
+def test_what_never_trains_is_left_out_and_counted(
     tmp_path: Path, has_ledger: bool
 ) -> None:
     def fragile(indices: np.ndarray, seed: int, points: Any) -> list[float]:
@@ -252,20 +258,34 @@ def test_retrain_leaves_out_what_never_trains_and_says_so(
     asked = np.concatenate([masks, masks[:5]])
     seen: list[tuple[int, int]] = []
     note = lambda done, total: seen.append((done, total))  # noqa: E731
-    if has_ledger:
-        with Ledger(tmp_path / "ledger.db") as ledger:
-            done = retrain(oracle, asked, ledger=ledger, progress=note)
-    else:
-        done = retrain(oracle, asked, progress=note)
-    bad = (masks.sum(axis=1) == 4) & masks[:, 0] & masks[:, 8]
-    assert 0 < bad.sum() == len(done.failed) == len(done.reasons)
-    assert np.array_equal(done.failed, masks[bad])
-    assert np.array_equal(done.ablations.masks, masks[~bad])
-    assert done.statement.startswith(f"{bad.sum()} of {len(masks)} subsets")
+    book = Ledger(tmp_path / "ledger.db") if has_ledger else nullcontext()
+    with book as ledger:
+        done = run(oracle, asked, ledger=ledger, most_unanswered=0.1, progress=note)
+    bad = (asked.sum(axis=1) == 4) & asked[:, 0] & asked[:, 8]
+    assert np.array_equal(done.unanswered, np.flatnonzero(bad))
+    assert np.isnan(done.values[bad]).all()
+    assert np.isfinite(done.values[~bad]).all()
+    count = bad[: len(masks)].sum()
+    assert 0 < count == len(done.reasons)
+    assert done.statement.startswith(f"{count} of {len(masks)} ablations")
     assert seen[-1] == (len(masks), len(masks))
-    if has_ledger:  # once is enough
-        found = spex.explain_values(done.ablations.masks, done.ablations.values)
-        assert found.fourier.to_dict()[3, 5] == pytest.approx(0.25, abs=0.02)
+    with pytest.raises(StoppedRun, match="no convergence"):
+        run(oracle, asked)
+
+
+def test_an_explanation_does_without_what_never_trains() -> None:
+    def fragile(indices: np.ndarray, seed: int, points: Any) -> list[float]:
+        if len(indices) <= 6:
+            raise RuntimeError("too few examples")
+        return [float(len(indices) + 2 * (3 in indices and 5 in indices))]
+
+    oracle = DataOracle(FunctionTrainer(fragile, 20, "fragile"), COUNT)
+    e = spex.explain(oracle, method="proxyspex", budget=300, max_order=2)
+    assert e.fourier.to_dict()[3, 5] == pytest.approx(0.5, abs=0.1)
+    assert "of 300 ablations were left out" in e.provenance.reason
+    assert "too few examples" in e.provenance.reason
+    assert e.spent == 300
+    assert len(e.ablations.masks) < 300
 
 
 def test_a_trainer_that_mostly_fails_is_an_error() -> None:
@@ -273,8 +293,8 @@ def test_a_trainer_that_mostly_fails_is_an_error() -> None:
         raise ValueError("needs 99 examples")
 
     oracle = DataOracle(FunctionTrainer(broken, 9, "broken"), COUNT)
-    with pytest.raises(UntrainableError, match="needs 99 examples"):
-        retrain(oracle, masks_of(50, 9))
+    with pytest.raises(StoppedRun, match="needs 99 examples"):
+        spex.explain(oracle, method="proxyspex", budget=50)
 
 
 def test_a_batch_that_raises_is_trained_one_by_one(make_task: Make) -> None:
@@ -302,7 +322,7 @@ def test_a_diverging_network_is_reported_and_not_taken_for_a_wrong_one(
     task = make_task(2, 30)
     wild = SmallNetwork(task.features * 1e20, task.labels, learning_rate=1e9)
     oracle = DataOracle(wild, task.targets("accuracy"))
-    with pytest.raises(UntrainableError, match="diverged"):
+    with pytest.raises(UnansweredError, match="diverged"):
         oracle.evaluate(np.ones((1, 30), dtype=bool))
 
 
