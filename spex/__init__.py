@@ -6,23 +6,28 @@ from spex.errors import (
     MethodError,
     OutputError,
     ResultError,
+    SearchError,
     SpexError,
     SupportError,
 )
 from spex.explain import explain
-from spex.explanation import Explanation, Interaction, Status
+from spex.explanation import Explanation, Status
 from spex.faithfulness import Faithfulness
 from spex.given import explain_values
+from spex.interaction import Interaction
 from spex.method import Method, Plan, Recovery
 from spex.outlook import Outlook, outlook
 from spex.provenance import Provenance
+from spex.reading import Reading
 from spex.saved import load
+from spex.search import Found
 from spex.spectrum import SparseFourier
 
 __all__ = [
     "BudgetError",
     "Explanation",
     "Faithfulness",
+    "Found",
     "Interaction",
     "InteractionIndexError",
     "Method",
@@ -31,8 +36,10 @@ __all__ = [
     "OutputError",
     "Plan",
     "Provenance",
+    "Reading",
     "Recovery",
     "ResultError",
+    "SearchError",
     "SparseFourier",
     "SpexError",
     "Status",

@@ -5,6 +5,7 @@
     ├── MethodError             no such method, or one that misbehaves (ValueError)
     ├── InteractionIndexError   no such index, or not of this order   (ValueError)
     ├── SupportError            not a set of this game's players      (ValueError)
+    ├── SearchError             a search for what there cannot be     (ValueError)
     ├── ResultError             a file that is not an explanation     (ValueError)
     └── OutputError             a file that cannot be written         (OSError)
 
@@ -31,6 +32,10 @@ class InteractionIndexError(SpexError, ValueError):
 
 class SupportError(SpexError, ValueError):
     """A set of players is not a set, or names players there are not."""
+
+
+class SearchError(SpexError, ValueError):
+    """A search for what there cannot be, or one that came to no end in time."""
 
 
 class ResultError(SpexError, ValueError):

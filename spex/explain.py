@@ -150,22 +150,19 @@ class _Job:
             most_unanswered=0.0 if learner is None else MOST_UNANSWERED,
             progress=self.progress,
         )
-        values = done.values
+        values = np.delete(done.values, done.unanswered, axis=0)
         if learner is not None and len(done.unanswered):
-            answered = np.delete(plan.masks, done.unanswered, axis=0)
-            plan = learner.given(answered)
-            values = np.delete(values, done.unanswered, axis=0)
+            plan = learner.given(np.delete(plan.masks, done.unanswered, axis=0))
         started = time.perf_counter()
         try:
             recovery = choice.method.recover(plan, values, recovering)
         except KeyboardInterrupt:
             path = None if self.book is None else self.book.path
             raise InterruptedRun(done.spent, done.spent, path) from None
+        reasons = choice.reason, recovery.reason, done.statement
         made = Provenance(
             method=choice.name,
-            reason="; ".join(
-                filter(None, [choice.reason, recovery.reason, done.statement])
-            ),
+            reason="; ".join(filter(None, reasons)),
             budget=budget,
             spent=spent,
             paid=done.paid,

@@ -1,7 +1,7 @@
 """The explanation: a recovered spectrum with names, intervals and provenance."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oracles import Ablations, Masks
-from spex.basis import Basis, Terms
-from spex.ends import SHAPLEY_TYPE, Ends, put_in
+from spex.basis import Basis
+from spex.ends import Ends
 from spex.errors import InteractionIndexError
+from spex.estimates import Estimates
 from spex.faithfulness import LEVEL, Faithfulness
 from spex.files import write_text
-from spex.indices import convert, find_index
+from spex.interaction import Interaction
 from spex.provenance import Provenance
 from spex.ranking import chance_to_stay
+from spex.reading import Reading, reading
+from spex.search import Found, best_subset, smallest_flip
 from spex.spectrum import (
     SparseFourier,
     Support,
@@ -31,8 +34,6 @@ from spex.spectrum import (
 
 SCHEMA = "spex.explanation"
 SCHEMA_VERSION = 1
-BANZHAF_TYPE = ("BV", "BII")
-DUST = 1e-12  # of the largest coefficient
 GIVEN = "values"  # kind of subject whose ablations were made elsewhere
 FAITHFUL_R2 = 0.8
 POOR_R2 = 0.5
@@ -51,32 +52,6 @@ class Status(Enum):
         "Not faithful: less than half of the model's variation is explained. Do not "
         "rely on this; raise the budget or use coarser segments."
     )
-
-
-@dataclass(frozen=True)
-class Interaction:
-    """One set of players and what it does together.
-
-    Attributes:
-        players: indices, increasing.
-        names: the players' names.
-        value: in units of the output, as the index defines it.
-        low, high: interval of nominal coverage `faithfulness.LEVEL`.
-        share: the part of the surrogate's variance its Fourier coefficient carries.
-        stays: how probable it is that it is truly among the strongest asked for, if
-            the errors of all values are independent and normal.
-        is_discovery: whether it stands out on its own, at the method's false discovery
-            rate; None if the method tests none.
-    """
-
-    players: Support
-    names: tuple[str, ...]
-    value: float
-    low: float
-    high: float
-    share: float
-    stays: float = 1.0
-    is_discovery: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,8 +121,7 @@ class Explanation:
         less that are terms, too; the mean over these terms (the direct subset rate of
         Butler et al. 2025, section 3, without single players). NaN if there are none.
         """
-        supports, _, _ = self._terms
-        return hierarchy(supports)
+        return hierarchy(self._estimates.terms[0])
 
     @property
     def energy_by_order(self) -> NDArray[np.float64]:
@@ -155,31 +129,12 @@ class Explanation:
 
         Shape (max order + 1, k); row 0 is the squared mean.
         """
-        supports, coefficients, _ = self._terms
+        supports, coefficients, _ = self._estimates.terms
         return energy_by_order(supports, coefficients)
 
     @cached_property
-    def _terms(self) -> Terms:
-        """Sets, coefficients and their variances in `basis`."""
-        variances = self.standard_errors**2
-        if self.basis.is_uniform:
-            return [*self.fourier.supports], self.fourier.coefficients, variances
-        sets, coefficients, _ = self.basis.of_fourier(self.fourier)
-        # what cancels in the change of basis leaves rounding
-        size = np.abs(coefficients).max(axis=1, initial=0.0)
-        rows = np.flatnonzero(size > DUST * size.max(initial=0.0))
-        places = [self.fourier.position[sets[row]] for row in rows]
-        return [sets[row] for row in rows], coefficients[rows], variances[places]
-
-    @cached_property
-    def _variances(self) -> NDArray[np.float64]:
-        """Of the coefficients of `fourier`, (terms, k)."""
-        if self.basis.is_uniform:
-            return np.asarray(self.standard_errors**2)
-        sets, _, variances = self.basis.to_fourier(*self._terms)
-        table = np.zeros_like(self.standard_errors)
-        table[[self.fourier.position[s] for s in sets]] = variances
-        return table
+    def _estimates(self) -> Estimates:
+        return Estimates(self.fourier, self.standard_errors, self.basis, self.ends)
 
     def predict(self, masks: Masks) -> NDArray[np.float64]:
         """Surrogate values: (m,) if there is one output, else (m, k).
@@ -212,43 +167,8 @@ class Explanation:
         Raises:
             InteractionIndexError: unknown name, or an order it is not defined for.
         """
-        sets, values, _ = self._index_table(name, order)
+        sets, values, _ = self._estimates.index(name, order)
         return as_dict(sets, values)
-
-    def _index_table(
-        self, name: str, order: int | None
-    ) -> tuple[Sequence[Support], NDArray[np.float64], NDArray[np.float64]]:
-        highest = max(map(len, self.fourier.supports), default=1)
-        if order is None:
-            order = self._default_order(name, highest)
-        if name == "Fourier":
-            return self._own_terms(range(order + 1), 1.0)
-        if name in BANZHAF_TYPE:
-            find_index(name, order)
-            return self._own_terms(range(1, order + 1), -1 / self.basis.sigma)
-        if order == 1 and name in ("STII", "FSII"):
-            name = "k-SII"  # the same: Shapley values and v(empty)
-        table = convert(self.fourier, name, order, self._variances)
-        if self.ends is not None and name in SHAPLEY_TYPE:
-            variance = self._variances.mean(axis=0)
-            table = put_in(self.ends, self.fourier, name, order, table, variance)
-        sets, values, variances = table
-        return sets, values, np.sqrt(variances)
-
-    def _own_terms(
-        self, sizes: range, scale: float
-    ) -> tuple[Sequence[Support], NDArray[np.float64], NDArray[np.float64]]:
-        """Terms in `basis` of these sizes, times scale^size, and standard errors."""
-        supports, coefficients, variances = self._terms
-        rows = [row for row, s in enumerate(supports) if len(s) in sizes]
-        powers = np.array([scale ** len(supports[row]) for row in rows])[:, None]
-        errors = np.sqrt(variances[rows]) * np.abs(powers)
-        return [supports[row] for row in rows], coefficients[rows] * powers, errors
-
-    def _default_order(self, name: str, highest: int) -> int:
-        if name in ("Fourier", "Moebius", "BII"):
-            return max(1, highest)
-        return find_index(name, 1).max_order or 2
 
     def top(
         self,
@@ -273,12 +193,8 @@ class Explanation:
         Raises:
             InteractionIndexError: unknown index or output.
         """
-        if not 0 <= output < len(self.outputs):
-            raise InteractionIndexError(
-                f"output={output} does not exist; there are {len(self.outputs)}: "
-                f"{', '.join(self.outputs)}."
-            )
-        sets, values, errors = self._index_table(index, order)
+        self._check_output(output)
+        sets, values, errors = self._estimates.index(index, order)
         rows = [row for row, players in enumerate(sets) if players]
         values, errors = values[rows, output], errors[rows, output]
         # "Fourier" and "BII" are ranked by |F|
@@ -305,12 +221,75 @@ class Explanation:
             for place in ranked
         ]
 
+    def reading(self, players: Iterable[int], output: int = 0) -> Reading:
+        """Whether players are redundant or synergistic: see `spex.reading`.
+
+        Raises:
+            InteractionIndexError: no such output.
+            SupportError: not a set of players, or none.
+        """
+        self._check_output(output)
+        return reading(self.fourier, players, output=output, keep=self.basis.keep)
+
+    def best_subset(
+        self,
+        size: int,
+        *,
+        output: int = 0,
+        largest: bool = True,
+        removable: Collection[int] | None = None,
+    ) -> Found:
+        """The `size` players that, kept alone, have the largest value: `spex.search`.
+
+        Raises:
+            SearchError: no such size or output.
+            SupportError: `removable` names a player there is not.
+        """
+        return best_subset(
+            self.fourier, size, output=output, largest=largest, removable=removable
+        )
+
+    def smallest_flip(
+        self,
+        threshold: float = 0.0,
+        *,
+        output: int = 0,
+        margin: float = 0.0,
+        removable: Collection[int] | None = None,
+    ) -> Found | None:
+        """The fewest players whose removal takes the output across the threshold.
+
+        The surrogate is shifted to agree with what was measured with every player
+        kept. Ask the oracle before relying on it; see `spex.search.smallest_flip`.
+
+        Raises:
+            InteractionIndexError: no such output.
+            SearchError: no such threshold or margin, or no end within the time limit.
+            SupportError: `removable` names a player there is not.
+        """
+        self._check_output(output)
+        return smallest_flip(
+            self.fourier,
+            threshold,
+            output=output,
+            margin=margin,
+            removable=removable,
+            intact=float(self.intact[output]),
+        )
+
+    def _check_output(self, output: int) -> None:
+        if not 0 <= output < len(self.outputs):
+            raise InteractionIndexError(
+                f"output={output} does not exist; there are {len(self.outputs)}: "
+                f"{', '.join(self.outputs)}."
+            )
+
     def _is_discovery(self, players: Support) -> bool | None:
         return None if self.discoveries is None else players in self.discoveries
 
     def _shares(self, output: int) -> dict[Support, float]:
         """Each support's part of the surrogate's variance."""
-        supports, coefficients, _ = self._terms
+        supports, coefficients, _ = self._estimates.terms
         energy = coefficients[:, output] ** 2
         variance = self.energy_by_order[1:, output].sum() or 1.0
         return dict(zip(supports, (energy / variance).tolist(), strict=True))
