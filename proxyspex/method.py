@@ -194,17 +194,7 @@ class ProxySpex:
         """
         learned = plan.learned_from
         data = Ablated.of(plan.masks[learned], values[learned], plan.telling)
-        wanted = Wanted(
-            self.num_terms,
-            self.max_order,
-            replace(self.boosting, max_depth=self.max_order),
-            plan.basis,
-            self.is_unbiased,
-        )
-        weights = None
-        if self.design == "shapley" and not plan.is_given:
-            weights = np.zeros(len(data.masks))
-            weights[data.telling] = size_weights(data.masks[data.telling])
+        wanted, weights = self._wanted(plan.basis), self._weights(plan, data)
         parts = Parts.of(data, wanted.boosting, weights, rng)
         fits = [
             fit_output(data.masks, column, parts, wanted, generator)
@@ -235,6 +225,18 @@ class ProxySpex:
             held_out_weights=weights,
             basis=plan.basis,
         )
+
+    def _wanted(self, basis: Basis) -> Wanted:
+        boosting = replace(self.boosting, max_depth=self.max_order)
+        return Wanted(self.num_terms, self.max_order, boosting, basis, self.is_unbiased)
+
+    def _weights(self, plan: ProxyPlan, data: Ablated) -> NDArray[np.float64] | None:
+        """What makes the rows that tell a sample; None if they are one as they are."""
+        if self.design != "shapley" or plan.is_given:
+            return None
+        weights = np.zeros(len(data.masks))
+        weights[data.telling] = size_weights(data.masks[data.telling])
+        return weights
 
     def _reasons(
         self,
