@@ -5,8 +5,8 @@
     ├── OracleValueError   values that are not finite or misshapen    (ValueError)
     ├── InputError         a text, segment or target that cannot be   (ValueError)
     ├── ModelError         a model that cannot be found or loaded     (ValueError)
+    │   └── UnansweredError    or that has no value for some masks
     ├── LedgerError        a file that is not a usable ledger         (OSError)
-    │   └── UnansweredError    a model that has no value for some masks
     └── StoppedRun         a model that failed in the middle of a run (RuntimeError)
     InterruptedRun         Ctrl-C during a run            (KeyboardInterrupt)
 
