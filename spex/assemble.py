@@ -42,7 +42,9 @@ def assemble(
         players=tuple(oracle.players),
         outputs=outputs,
         fourier=recovery.fourier,
-        standard_errors=recovery.standard_errors,
+        standard_errors=np.hypot(
+            recovery.standard_errors, _measured_errors(oracle, recovery, len(values))
+        ),
         faithfulness=(
             exact_faithfulness(len(outputs))
             if is_exact
@@ -53,11 +55,32 @@ def assemble(
         discoveries=recovery.discoveries,
         full=recovery.full,
         full_faithfulness=None if full is None else fit(full),
-        noise_floor=recovery.noise_floor,
+        noise_floor=_noise_floor(oracle, recovery),
         ends=None if is_exact else Ends.of(masks, values),
         ablations=ablations,
         basis=recovery.basis,
     )
+
+
+def _noise_floor(oracle: Oracle, recovery: Recovery) -> NDArray[np.float64] | None:
+    """Variance of a value: told by repeated masks, or by an oracle of means itself."""
+    if recovery.noise_floor is not None:
+        return recovery.noise_floor
+    error = getattr(oracle, "noise", None)  # standard errors of its values, (k,)
+    return None if error is None else np.asarray(error, dtype=np.float64) ** 2
+
+
+def _measured_errors(
+    oracle: Oracle, recovery: Recovery, num_masks: int
+) -> NDArray[np.float64]:
+    """What an oracle's own noise adds to exact coefficients, (k,); else it is in them.
+
+    A coefficient is a mean over all masks, and values vary independently.
+    """
+    noise = _noise_floor(oracle, recovery)
+    if len(recovery.held_out) or recovery.noise_floor is not None or noise is None:
+        return np.zeros(recovery.fourier.num_outputs)
+    return np.asarray(np.sqrt(noise / num_masks))
 
 
 def _intact(masks: Masks, values: Values, recovery: Recovery) -> NDArray[np.float64]:

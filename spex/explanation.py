@@ -23,7 +23,7 @@ from spex.interaction import Interaction
 from spex.provenance import Provenance
 from spex.ranking import chance_to_stay
 from spex.reading import Reading, reading
-from spex.search import Found, best_subset, smallest_flip
+from spex.search import Found, best_subset, smallest_flip, smallest_sufficient
 from spex.spectrum import (
     SparseFourier,
     Support,
@@ -275,6 +275,28 @@ class Explanation:
             margin=margin,
             removable=removable,
             intact=float(self.intact[output]),
+        )
+
+    def smallest_sufficient(
+        self, threshold: float, *, output: int = 0, margin: float = 0.0
+    ) -> Found | None:
+        """The fewest players that, kept alone, take the output across the threshold.
+
+        The surrogate is shifted to agree with what was measured with no player kept,
+        if that was. See `spex.search.smallest_sufficient`.
+
+        Raises:
+            InteractionIndexError: no such output.
+            SearchError: no such threshold or margin, or no end within the time limit.
+        """
+        self._check_output(output)
+        known = None if self.ends is None else float(self.ends.none[0, output])
+        return smallest_sufficient(
+            self.fourier,
+            threshold,
+            output=output,
+            margin=margin,
+            empty=None if known is None or np.isnan(known) else known,
         )
 
     def _check_output(self, output: int) -> None:

@@ -11,7 +11,13 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from spex import SparseFourier, SupportError, explain
 from spex.errors import SearchError
 from spex.exact import every_mask
-from spex.search import Found, best_subset, smallest_flip, subsets
+from spex.search import (
+    Found,
+    best_subset,
+    smallest_flip,
+    smallest_sufficient,
+    subsets,
+)
 from spex.search.climb import filled, swapped, thinned
 from spex.search.goal import Goal
 from spex.search.program import program
@@ -318,3 +324,29 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(SearchError, match="13 players"):
         best_subset(wide, 10)
     assert best_subset(wide, 24, removable=range(8, 18)).is_proven
+
+
+@pytest.mark.usefixtures("ways")
+def test_smallest_sufficient_is_that_of_brute_force() -> None:
+    @settings(max_examples=40, deadline=None)
+    @given(fourier=games, level=st.floats(-3, 3))
+    def holds(fourier: SparseFourier, level: float) -> None:
+        n = fourier.num_players
+        masks = every_mask(n)
+        values = fourier(masks)[:, 0]
+        if np.abs(values - level).min() < 1e-3:
+            return
+        across = values <= level if values[0] > level else values > level
+        found = smallest_sufficient(fourier, level)
+        if not across.any():
+            assert found is None
+            return
+        sizes = masks.sum(axis=1)
+        assert found is not None
+        check(found, fourier, set(range(n)))
+        assert found.is_proven
+        assert len(found.kept) == found.at_least == sizes[across].min()
+        assert (value_of(fourier, found) <= level) == (values[0] > level)
+        assert value_of(fourier, found) == pytest.approx(found.value, abs=1e-9)
+
+    holds()

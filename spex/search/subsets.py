@@ -26,7 +26,10 @@ class Found:
         value: of the surrogate with just `kept`.
         bound: no set of as many players does better than this, proven; equal to
             `value` where the set is proven best.
-        at_least: no fewer removals do what was asked, proven.
+        at_least: no fewer players, removed or, where that is asked for, kept, do what
+            was asked, proven.
+        is_proven: whether it is the best set there is, up to a millionth of the
+            effects.
     """
 
     kept: Support
@@ -34,11 +37,7 @@ class Found:
     value: float
     bound: float
     at_least: int
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether it is the best set there is, up to a millionth of the effects."""
-        return self.bound == self.value and self.at_least == len(self.removed)
+    is_proven: bool
 
 
 def best_subset(
@@ -140,6 +139,53 @@ def smallest_flip(
     return _flip(goal, target - goal.slack, time.perf_counter() + time_limit)
 
 
+def smallest_sufficient(
+    fourier: SparseFourier,
+    threshold: float,
+    *,
+    output: int = 0,
+    empty: float | None = None,
+    margin: float = 0.0,
+    time_limit: float = 10.0,
+) -> Found | None:
+    """The fewest players that, kept alone, take the value across a threshold.
+
+    Across as in `smallest_flip`, but away from where the value is with no player kept:
+    a smallest circuit, or a smallest part of a prompt that still brings the answer.
+
+    >>> both = {(): 0.25, (0,): -0.25, (1,): -0.25, (0, 1): 0.25}
+    >>> smallest_sufficient(SparseFourier.from_dict(3, both), 0.5).kept
+    (0, 1)
+
+    Args:
+        fourier: the surrogate.
+        threshold: in units of the output.
+        output: which of the k outputs.
+        empty: measured value with no player kept; the surrogate is shifted to agree.
+        margin: how far beyond the threshold the value is to go, at least 0.
+        time_limit: seconds, about, after which the best set so far is returned.
+
+    Returns:
+        The set, its `at_least` proven for those kept; None if, proven, there is none.
+
+    Raises:
+        SearchError: as `smallest_flip`.
+    """
+    signs = np.array([(-1.0) ** len(support) for support in fourier.supports])
+    mirrored = replace(fourier, coefficients=fourier.coefficients * signs[:, None])
+    found = smallest_flip(
+        mirrored,
+        threshold,
+        output=output,
+        intact=empty,
+        margin=margin,
+        time_limit=time_limit,
+    )
+    if found is None:
+        return None
+    return replace(found, kept=found.removed, removed=found.kept)
+
+
 def _best(
     goal: Goal,
     num_removed: int,
@@ -207,4 +253,5 @@ def _found(goal: Goal, mask: Bools, bound: float, at_least: int) -> Found:
         value=goal.sign * gain,
         bound=goal.sign * bound,
         at_least=at_least,
+        is_proven=bound == gain and at_least == len(removed),
     )
