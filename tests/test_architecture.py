@@ -38,7 +38,9 @@ def test_models_live_in_oracles_only() -> None:
             assert not imported(path) & {"torch", "transformers"}, path
 
 
-@pytest.mark.parametrize("room", ["spex", "spex.cli", "proxyspex", "oracles.features"])
+@pytest.mark.parametrize(
+    "room", ["spex", "spex.cli", "proxyspex", "oracles.features", "oracles.components"]
+)
 def test_importing_loads_no_model_library(room: str) -> None:
     code = (
         f"import sys, {room}; heavy = {{'torch', 'transformers', 'galois', 'numba'}}\n"

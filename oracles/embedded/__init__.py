@@ -7,7 +7,9 @@ Each is a folder in ordinary Hugging Face layout with a model card (README.md); 
 from pathlib import Path
 
 EMBEDDED_MODELS = {
-    name: Path(__file__).with_name(name) for name in ("sentiment", "facts")
+    name: Path(__file__).with_name(name)
+    for name in ("sentiment", "facts", "induction", "backup")
 }
-"""Name -> folder. `sentiment` classifies English reviews (negative, positive);
-`facts` is a causal language model that answers questions about short documents."""
+"""Name -> folder. `sentiment` classifies English reviews (negative, positive); `facts`
+is a causal language model that answers questions about short documents; `induction` and
+`backup` continue repeated words by a known circuit of attention heads."""
