@@ -19,6 +19,7 @@ from oracles.features.answers.targets import (
 )
 from oracles.features.models.loading import LoadedModel
 from oracles.features.passes.causal_pass import Scored, check_positions, last_logits
+from oracles.features.passes.generation import end_tokens
 from oracles.features.passes.hiding import is_hiding, kept_tokens
 from oracles.features.passes.prefix_cache import CachedModel
 from oracles.features.prompts.prompt import Prompt
@@ -39,6 +40,10 @@ class CausalOracle:
     description says under `scored` what was scored. A continuation that is given, such
     as an answer produced elsewhere, is scored as it is; only without one has making the
     oracle the model answer the intact prompt, up to 16 forward passes.
+
+    In front of a prompt stands what the model's tokenizer itself puts before a text: a
+    beginning token, several, or none. A prompt that begins with it, as one rendered
+    elsewhere does, gets no second one; one of no tokens is a beginning token.
 
     Args:
         prompt: what is ablated; see `prompts.text_prompt`. With removal "attention"
@@ -148,7 +153,9 @@ class CausalOracle:
         prompts = self._prompts(masks)
         heads: dict[tuple[int, ...], list[int]] = {}
         for one in self._scored:
-            heads.setdefault(one.tokens[:-1], []).append(one.tokens[-1])
+            lasts = heads.setdefault(one.tokens[:-1], [])
+            if one.tokens[-1] not in lasts:
+                lasts.append(one.tokens[-1])
         asked = [
             self._asked(prompt, head, lasts)
             for head, lasts in heads.items()
@@ -193,7 +200,7 @@ class CausalOracle:
         """The model's own answer to the intact prompt, and how sure it is of it."""
         import torch
 
-        tokenizer, model = self._loaded.tokenizer, self._loaded.model
+        model, ends = self._loaded.model, end_tokens(self._loaded)
         answer: list[int] = []
         total = 0.0
         room = self._loaded.max_tokens - len(ids)
@@ -203,7 +210,7 @@ class CausalOracle:
             best = logits.float().log_softmax(dim=-1).max(dim=-1)
             token = int(best.indices)
             words = self._encoder.answer(self._intact, [*answer, token]).text
-            if token == tokenizer.eos_token_id or "\n" in words.lstrip():
+            if token in ends or "\n" in words.lstrip():
                 break
             answer.append(token)
             total += float(best.values)

@@ -9,14 +9,17 @@ import numpy as np
 from oracles.base import Masks, Values
 from oracles.errors import InputError
 from oracles.features.models.loading import LoadedModel
+from oracles.features.models.weights import device_of
 from oracles.features.pairs import encode_pairs, model_inputs
 from oracles.features.passes.batching import score_in_batches
 from oracles.features.passes.encoding import (
     blank_token,
+    check_unseen,
     checked_choice,
     encode_all,
     fingerprint,
 )
+from oracles.features.passes.rotary import longest_together
 from oracles.features.prompts.prompt import Prompt
 
 CLASSIFIER_VALUES = ("log-odds", "logit", "margin", "probability")
@@ -45,8 +48,8 @@ class ClassifierOracle:
         batch_size: texts in one forward pass; see `batching.score_in_batches`.
 
     Raises:
-        InputError: a target or value that cannot be used, two other texts, or a text
-            longer than the model's context.
+        InputError: a target or value that cannot be used, two other texts, a text
+            longer than the model's context, or a model that cannot hide tokens.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class ClassifierOracle:
         self._value = _checked_value(value, len(self._labels))
         blank_token(loaded.tokenizer)  # for a text of which nothing is left
         self.players = prompt.players
+        check_unseen(loaded, prompt, self._tokens, self._run)
         everything = np.ones((1, len(self.players)), dtype=bool)
         [intact] = self._logits(everything)
         self._targets = self._find_targets(target, intact)
@@ -116,6 +120,9 @@ class ClassifierOracle:
 
     def _logits(self, masks: Masks) -> Values:
         """Logits under every mask, (m, classes)."""
+        return self._run(self._tokens(masks))
+
+    def _run(self, sequences: list[list[int]]) -> Values:
         model = self._loaded.model
 
         def score(marked: Any, mask: Any) -> Any:
@@ -127,7 +134,12 @@ class ClassifierOracle:
         pad = getattr(model.config, "pad_token_id", None)
         batch_size = 1 if pad is None else self._batch_size
         return score_in_batches(
-            self._tokens(masks), score, batch_size, pad or 0, model.device
+            sequences,
+            score,
+            batch_size,
+            pad or 0,
+            device_of(model),
+            longest=longest_together(model),
         )
 
     def _tokens(self, masks: Masks) -> list[list[int]]:

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from oracles.base import Masks, Values
 from oracles.errors import InputError
 from oracles.features.models.loading import LoadedModel
+from oracles.features.models.weights import device_of
 from oracles.features.passes.batching import score_in_batches
 from oracles.features.passes.encoding import (
+    check_unseen,
     checked_choice,
     either,
     encode,
@@ -19,6 +21,7 @@ from oracles.features.passes.encoding import (
     fingerprint,
     split_marks,
 )
+from oracles.features.passes.rotary import longest_together
 from oracles.features.prompts.prompt import Prompt
 
 EMBEDDING_VALUES = ("cosine", "dot")
@@ -45,8 +48,9 @@ class EmbeddingOracle:
         batch_size: texts in one forward pass; see `batching.score_in_batches`.
 
     Raises:
-        InputError: a reference or value that cannot be used, or a text longer than the
-            model reads, or than sentence-transformers would read of it.
+        InputError: a reference or value that cannot be used, a text longer than the
+            model reads, or than sentence-transformers would read of it, or a model that
+            cannot hide tokens.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class EmbeddingOracle:
         self.players = prompt.players
         if any(not text.strip() for text in references):
             raise InputError("a reference is empty. Name the text to compare with.")
+        check_unseen(loaded, prompt, self._tokens, self._run)
         intact = self._vectors(np.ones((1, len(self.players)), dtype=bool))
         compared = embed(loaded, references, batch_size) if references else intact
         self._compared = _unit(compared) if self._value == "cosine" else compared
@@ -91,8 +96,13 @@ class EmbeddingOracle:
         return vectors @ self._compared.T
 
     def _vectors(self, masks: Masks) -> NDArray[np.float64]:
-        tokens = encode_all(self._loaded, self._prompt, masks)
-        return _embed(self._loaded, tokens, self._batch_size)
+        return self._run(self._tokens(masks))
+
+    def _tokens(self, masks: Masks) -> list[list[int]]:
+        return encode_all(self._loaded, self._prompt, masks)
+
+    def _run(self, sequences: list[list[int]]) -> NDArray[np.float64]:
+        return _embed(self._loaded, sequences, self._batch_size)
 
 
 def embed(
@@ -132,7 +142,10 @@ def _embed(
         return pool(model(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
 
     pad = loaded.tokenizer.pad_token_id or 0
-    return score_in_batches(sequences, score, batch_size, pad, model.device)
+    longest = longest_together(model)
+    return score_in_batches(
+        sequences, score, batch_size, pad, device_of(model), longest=longest
+    )
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,15 +15,18 @@ from oracles.features.answers.targets import (
     scaled,
 )
 from oracles.features.models.loading import LoadedModel
+from oracles.features.models.weights import device_of
 from oracles.features.passes.batching import score_in_batches
 from oracles.features.passes.encoding import (
     check_length,
+    check_unseen,
     either,
     encode_all,
     fingerprint,
     split_marks,
 )
 from oracles.features.passes.generation import generate
+from oracles.features.passes.rotary import longest_together
 from oracles.features.prompts.prompt import Prompt
 
 ANSWER_TOKENS = 48  # longest answer taken from the model itself
@@ -58,8 +61,8 @@ class EncoderDecoderOracle:
         batch_size: inputs in one forward pass; see `batching.score_in_batches`.
 
     Raises:
-        InputError: an empty answer, settings that do not go together, or an input or
-            answer longer than the model reads.
+        InputError: an empty answer, settings that do not go together, an input or
+            answer longer than the model reads, or a model that cannot hide tokens.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class EncoderDecoderOracle:
             told["prediction"] = _own_answer(loaded, ids)
             given.insert(0, told["prediction"])
         self._scored = [self._tokens(words) for words in given]
+        check_unseen(loaded, prompt, self._inputs, self._run)
         self.outputs = self._names(given)
         is_compared = alternative is not None
         self.description: Mapping[str, Any] = {
@@ -111,7 +115,7 @@ class EncoderDecoderOracle:
 
     def evaluate(self, masks: Masks) -> Values:
         """The answers' or their tokens' values under every mask, (m, k)."""
-        odds = self._token_odds(masks)
+        odds = self._run(self._inputs(masks))
         if self._per_token and self._value == "log-odds":
             return odds
         logs = -np.logaddexp(0, -odds)
@@ -126,7 +130,10 @@ class EncoderDecoderOracle:
             return whole[:, :1] - whole[:, 1:]
         return scaled(whole, self._value)
 
-    def _token_odds(self, masks: Masks) -> Values:
+    def _inputs(self, masks: Masks) -> list[list[int]]:
+        return encode_all(self._loaded, self._prompt, masks)
+
+    def _run(self, inputs: list[list[int]]) -> Values:
         """Log-odds of every scored token given those before it, (m, tokens of all)."""
         model = self._loaded.model
         encoder = model.get_encoder()
@@ -140,8 +147,14 @@ class EncoderDecoderOracle:
             return torch.cat(odds, dim=1)
 
         pad = self._loaded.tokenizer.pad_token_id or 0
-        ids = encode_all(self._loaded, self._prompt, masks)
-        return score_in_batches(ids, score, self._batch_size, pad, model.device)
+        return score_in_batches(
+            inputs,
+            score,
+            self._batch_size,
+            pad,
+            device_of(model),
+            longest=longest_together(model),
+        )
 
     def _odds(
         self, states: Any, mask: Any, given: Sequence[int], scored: Sequence[int]

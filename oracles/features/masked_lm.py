@@ -8,7 +8,7 @@ was never trained as one: "The plot is thin. It was [MASK]." with "great" and "t
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,10 @@ from oracles.base import Masks, Values
 from oracles.errors import InputError
 from oracles.features.answers.targets import CHOICE_VALUES, among, check_choices
 from oracles.features.models.loading import LoadedModel
+from oracles.features.models.weights import device_of
 from oracles.features.passes.batching import score_in_batches
 from oracles.features.passes.encoding import (
+    check_unseen,
     checked_choice,
     either,
     encode_all,
@@ -26,6 +28,7 @@ from oracles.features.passes.encoding import (
     intact_and_empty,
     split_marks,
 )
+from oracles.features.passes.rotary import longest_together
 from oracles.features.prompts.prompt import Prompt
 
 MASKED_VALUES = ("log-odds", "log-probability", "probability", "logit")
@@ -58,7 +61,8 @@ class MaskedLMOracle:
     Raises:
         InputError: a tokenizer without a mask token; a prompt that does not keep one
             mask token; a word that is not one token; words beside choices; an unknown
-            value; or a text longer than the model reads.
+            value; a text longer than the model reads; or a model that cannot hide
+            tokens.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class MaskedLMOracle:
         intact, nothing = intact_and_empty(prompt)
         self._is_last = _mask_is_last(loaded.tokenizer.mask_token, intact, nothing)
         self._tokens = [self._token(intact, word) for word in (*words, *choices)]
+        check_unseen(loaded, prompt, self._inputs, partial(self._run, _unchanged))
         best, confidence = self._predict()
         top = choices[best] if choices else loaded.tokenizer.decode([best]).strip()
         self._tokens = self._tokens or [best]
@@ -107,8 +112,9 @@ class MaskedLMOracle:
     def evaluate(self, masks: Masks) -> Values:
         """Every word's value under every mask, (m, k)."""
         if self._has_choices:
-            return among(self._run(masks, self._logits), self._value)
-        return self._run(masks, self._words)
+            logits = self._run(self._logits, self._inputs(masks))
+            return among(logits, self._value)
+        return self._run(self._words, self._inputs(masks))
 
     def _logits(self, logits: Any) -> Any:
         return logits[:, self._tokens]
@@ -134,12 +140,15 @@ class MaskedLMOracle:
         """The likeliest token in the intact text, or choice, and its probability."""
         everything = np.ones((1, len(self.players)), dtype=bool)
         score = self._logits if self._has_choices else _unchanged
-        logits = self._run(everything, score)[0]
+        logits = self._run(score, self._inputs(everything))[0]
         best = int(logits.argmax())
         share = np.exp(logits[best] - np.logaddexp.reduce(logits))
         return best, float(share)
 
-    def _run(self, masks: Masks, score: Callable[[Any], Any]) -> Values:
+    def _inputs(self, masks: Masks) -> list[list[int]]:
+        return encode_all(self._loaded, self._prompt, masks)
+
+    def _run(self, score: Callable[[Any], Any], inputs: list[list[int]]) -> Values:
         """What `score` makes of the logits (rows, vocabulary) at the word's place."""
         model = self._loaded.model
 
@@ -152,9 +161,16 @@ class MaskedLMOracle:
             return score(logits[:, 0].double())
 
         pad = self._loaded.tokenizer.pad_token_id or 0
-        ids = encode_all(self._loaded, self._prompt, masks)
+        longest = longest_together(model)
         with _narrowed(model) as here:
-            return score_in_batches(ids, score_ids, self._batch_size, pad, model.device)
+            return score_in_batches(
+                inputs,
+                score_ids,
+                self._batch_size,
+                pad,
+                device_of(model),
+                longest=longest,
+            )
 
     def _places(self, ids: Any, mask: Any) -> tuple[Any, Any]:
         """Row and position of the mask in every row."""

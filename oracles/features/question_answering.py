@@ -7,7 +7,7 @@ the tokenizer has one, the first special token, which stands for "no answer" (SQ
 2.0); tokens of the question are left out, as transformers' own pipeline does. The
 probability of an answer is the sum over the places where the context has it, as readers
 are trained and read (attention sum: Kadlec et al. 2016; Clark and Gardner 2018, section
-3.2).
+3.2). Long contexts are read in windows; see `answers.spans`.
 """
 
 import re
@@ -16,22 +16,38 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oracles.base import Masks, Values
 from oracles.errors import InputError
+from oracles.features.answers.spans import (
+    FIRST,
+    FLOOR_NATS,
+    LAST,
+    MAX_ANSWERS,
+    NULL,
+    TEXT,
+    least_nulls,
+    log_totals,
+    of_contexts,
+    window_scores,
+)
 from oracles.features.models.loading import LoadedModel
+from oracles.features.models.weights import device_of
 from oracles.features.pairs import Pair, encode_pairs, model_inputs
 from oracles.features.passes.batching import score_in_batches
-from oracles.features.passes.encoding import checked_choice, either, fingerprint
+from oracles.features.passes.encoding import (
+    check_unseen,
+    checked_choice,
+    either,
+    fingerprint,
+)
+from oracles.features.passes.rotary import longest_together
 from oracles.features.prompts.prompt import Prompt
 
 QA_VALUES = ("log-odds", "log-probability", "probability", "logit")
-FLOOR_NATS = 10.0
-"""Log-odds are kept within plus and minus this: a probability of 0.000045."""
 MAX_ANSWER_TOKENS = 30  # BERT's own longest answer
-MAX_ANSWERS = 15  # whose marks fit above a token id
-ALLOWED = 4  # mark of tokens that an answer may begin or end at
-FIRST, LAST = 8, 16  # marks of the first answer's ends; the next one's are 4 times that
+OVERLAP = 128  # tokens two windows share at most, as BERT's own do
 
 
 class QuestionAnsweringOracle:
@@ -41,6 +57,9 @@ class QuestionAnsweringOracle:
     probability is 0. Its log-odds and log-probability would be minus infinity and stand
     at -10 nats, below which no value goes, so that an answer that is there is never
     worth less than one that is not. Its logit is that of the least likely span.
+
+    A context longer than the model reads is read in windows that share up to 128
+    tokens, and one softmax goes over all of them. Removing much may leave fewer.
 
     Making one runs the model once on the intact context.
 
@@ -57,8 +76,9 @@ class QuestionAnsweringOracle:
         batch_size: contexts in one forward pass; see `batching.score_in_batches`.
 
     Raises:
-        InputError: no question, an answer that the intact context does not have, an
-            unknown value, or a context longer than the model reads.
+        InputError: no question or one that leaves no room for a context, an answer that
+            the intact context does not have or that is longer than what two windows
+            share, an unknown value, or a model that cannot hide tokens.
     """
 
     def __init__(
@@ -76,14 +96,19 @@ class QuestionAnsweringOracle:
         self._question = _checked_question(question, answers)
         self.players = prompt.players
         everything = np.ones((1, len(self.players)), dtype=bool)
-        [pair] = self._pairs(everything)
-        answer, place, confidence = self._predict(pair)
+        [windows] = self._windows(everything)
+        pair = windows[0]
+        answer, place, confidence = self._predict(windows)
         self._answers = [text.strip() for text in answers] or [answer]
         own_place = None if answers else place
         can_refuse = self._null(pair) is not None
         self._patterns = [
             _pattern(text, pair.text, own_place, can_refuse) for text in self._answers
         ]
+        self._check_shared(windows)
+        check_unseen(
+            loaded, prompt, lambda m: self._marked(self._windows(m)), self._run
+        )
         named = [repr(text) if text else "no answer" for text in self._answers]
         self.outputs = tuple(f"{self._value} of {name}" for name in named)
         self.description: Mapping[str, Any] = {
@@ -95,6 +120,7 @@ class QuestionAnsweringOracle:
             "answers": self._answers,
             "value": self._value,
             "floor_nats": FLOOR_NATS,
+            "windows": len(windows),
             "prediction": answer or "no answer",
             "prediction_probability": confidence,
             "act": f"answer {either([text or 'nothing' for text in self._answers])}",
@@ -108,72 +134,94 @@ class QuestionAnsweringOracle:
 
     def evaluate(self, masks: Masks) -> Values:
         """Every answer's value under every mask, (m, k)."""
-        sequences = [
-            pair.marked(self._marks(pair, self._patterns))
-            for pair in self._pairs(masks)
+        contexts = self._windows(masks)
+        scores = self._run(self._marked(contexts))
+        counts = [len(windows) for windows in contexts]
+        is_refusal = [pattern is None for pattern in self._patterns]
+        return of_contexts(scores, counts, is_refusal, self._value)
+
+    def _marked(self, contexts: Sequence[Sequence[Pair]]) -> list[list[int]]:
+        return [
+            window.marked(self._marks(window, self._patterns))
+            for windows in contexts
+            for window in windows
         ]
+
+    def _run(self, sequences: list[list[int]]) -> NDArray[np.float64]:
+        """What is needed of every window, (windows, 5 + k)."""
         model = self._loaded.model
         return score_in_batches(
-            sequences, self._score, self._batch_size, self._pad, model.device
+            sequences,
+            self._score,
+            self._batch_size,
+            self._pad,
+            device_of(model),
+            longest=longest_together(model),
         )
 
-    def _pairs(self, masks: Masks) -> list[Pair]:
+    def _windows(self, masks: Masks) -> list[list[Pair]]:
+        """Every mask's pair, or its windows."""
         # models that are padded on the left read the question last, as transformers'
         # own question answering has it
         is_first = self._loaded.tokenizer.padding_side == "right"
-        return encode_pairs(
-            self._loaded, self._question, self._prompt, masks, pinned_first=is_first
+        pairs = encode_pairs(
+            self._loaded,
+            self._question,
+            self._prompt,
+            masks,
+            pinned_first=is_first,
+            is_long=True,
         )
+        longest = self._loaded.max_tokens
+        return [pair.windows(longest, OVERLAP, MAX_ANSWER_TOKENS) for pair in pairs]
+
+    def _check_shared(self, windows: Sequence[Pair]) -> None:
+        """Refuse answers that a border between windows may cut."""
+        if len(windows) == 1:
+            return
+        fixed = sum(span is None for span in windows[0].spans)
+        shared = min(OVERLAP, (self._loaded.max_tokens - fixed) // 2)
+        for text, pattern in zip(self._answers, self._patterns, strict=True):
+            found = [
+                last - first + 1
+                for window in windows
+                for first, last in (_occurrences(window, pattern) if pattern else ())
+            ]
+            if pattern and max(found, default=shared + 1) > shared:
+                raise InputError(
+                    f"the context is read in {len(windows)} windows, and the answer "
+                    f"{text!r} has more than the {shared} tokens that two of them "
+                    "share. Name a shorter answer, or shorten the context."
+                )
 
     @property
     def _pad(self) -> int:
         return int(self._loaded.tokenizer.pad_token_id or 0)
 
     def _score(self, marked: Any, mask: Any) -> Any:
-        """The answers' values of marked sequences, (rows, k)."""
-        import torch
+        """What is needed of marked sequences, (rows, 5 + k)."""
+        start, end, marks = self._logits(marked, mask)
+        return window_scores(start, end, marks, mask, len(self._answers))
 
-        start, end, marks = self._span_scores(marked, mask)
-        columns = []
-        for i in range(len(self._answers)):
-            firsts = marks & (FIRST << 2 * i) > 0
-            lasts = marks & (LAST << 2 * i) > 0
-            if self._value == "logit":
-                columns.append(_logit(start, end, firsts, lasts))
-            else:
-                starts, ends = start.log_softmax(dim=1), end.log_softmax(dim=1)
-                total = _sum_of_spans(starts, ends, firsts, lasts)
-                columns.append(_scaled(total, self._value))
-        return torch.stack(columns, dim=1)
-
-    def _span_scores(self, marked: Any, mask: Any) -> tuple[Any, Any, Any]:
-        """Start and end logits, -inf where no answer may be, and the marks."""
-        import torch
-
+    def _logits(self, marked: Any, mask: Any) -> tuple[Any, Any, Any]:
+        """Start and end logits, and the marks."""
         inputs, marks = model_inputs(self._loaded, marked, mask)
         output = self._loaded.model(**inputs)
-        is_open = marks & ALLOWED > 0
-        # an empty context may have none; then all are, so that there are numbers
-        is_open |= ~is_open.any(dim=1, keepdim=True) & (mask > 0)
-        start, end = output.start_logits.double(), output.end_logits.double()
-        hidden = [logits.masked_fill(~is_open, -torch.inf) for logits in (start, end)]
-        return hidden[0], hidden[1], marks
+        return output.start_logits.double(), output.end_logits.double(), marks
 
     def _marks(
         self, pair: Pair, patterns: Sequence[re.Pattern[str] | None]
     ) -> list[int]:
         """For every token whether an answer may end there, and whether one does."""
-        null = self._null(pair)
-        seen = [i for i, span in enumerate(pair.spans) if span and i not in pair.hidden]
         marks = [0] * len(pair.ids)
-        for i in seen:
-            marks[i] = ALLOWED
-        nowhere = [] if null is None else [(null, null)]
-        for first, _ in nowhere:
-            marks[first] = ALLOWED
+        for i, span in enumerate(pair.spans):
+            if span and i not in pair.hidden:
+                marks[i] = TEXT
+        null = self._null(pair)
+        if null is not None:
+            marks[null] = NULL
         for i, pattern in enumerate(patterns):
-            spans = _occurrences(pair, pattern) if pattern else nowhere
-            for first, last in spans:
+            for first, last in _occurrences(pair, pattern) if pattern else ():
                 marks[first] |= FIRST << 2 * i
                 marks[last] |= LAST << 2 * i
         return marks
@@ -184,26 +232,42 @@ class QuestionAnsweringOracle:
         places = (i for i, span in enumerate(pair.spans) if span is None)
         return next((i for i in places if pair.ids[i] == token), None)
 
-    def _predict(self, pair: Pair) -> tuple[str, int, float]:
+    def _predict(self, windows: Sequence[Pair]) -> tuple[str, int, float]:
         """The most likely answer to the intact context, where it starts, and its
         span's probability."""
         import torch
 
-        marked = torch.tensor([pair.marked(self._marks(pair, ()))])
-        marked = marked.to(self._loaded.model.device)
-        with torch.inference_mode():
-            start, end, _ = self._span_scores(marked, torch.ones_like(marked))
-        likely = (start[0].log_softmax(0)[:, None] + end[0].log_softmax(0)).exp()
-        likely = likely.triu().tril(MAX_ANSWER_TOKENS - 1)
-        null = self._null(pair)
-        if null is not None:  # no answer begins there and ends elsewhere
-            likely[null, :null] = 0
-            likely[null, null + 1 :] = 0
-        first, last = divmod(int(likely.argmax()), likely.shape[1])
-        begins, ends = pair.spans[first], pair.spans[last]
-        start, end = (begins[0], ends[1]) if begins and ends else (0, 0)
-        words = pair.text[start:end].lstrip()
-        return words.rstrip(), end - len(words), float(likely[first, last])
+        best, answer, place = -np.inf, "", 0
+        scores = []
+        for pair in windows:
+            marked = torch.tensor([pair.marked(self._marks(pair, ()))])
+            marked = marked.to(device_of(self._loaded.model))
+            mask = torch.ones_like(marked)
+            with torch.inference_mode():
+                start, end, marks = self._logits(marked, mask)
+            scores.append(window_scores(start, end, marks, mask, 0)[0].cpu().numpy())
+            likely, first, last = _best_span(start[0], end[0], marks[0] & TEXT > 0)
+            begins, ends = pair.spans[first], pair.spans[last]
+            if likely > best and begins and ends:
+                words = pair.text[begins[0] : ends[1]].lstrip()
+                best, answer, place = likely, words.rstrip(), ends[1] - len(words)
+        table, counts = np.stack(scores), [len(windows)]
+        nothing = float(least_nulls(table, counts).sum())
+        if nothing >= best:
+            best, answer, place = nothing, "", 0
+        return answer, place, float(np.exp(best - log_totals(table, counts)[0]))
+
+
+def _best_span(start: Any, end: Any, is_text: Any) -> tuple[float, int, int]:
+    """Logit, first and last token of the likeliest span, of logits (length,)."""
+    import torch
+
+    both = [side.masked_fill(~is_text, -torch.inf) for side in (start, end)]
+    likely = both[0][:, None] + both[1]
+    allowed = torch.ones_like(likely).triu().tril(MAX_ANSWER_TOKENS - 1) > 0
+    likely = likely.masked_fill(~allowed, -torch.inf)
+    first, last = divmod(int(likely.argmax()), likely.shape[1])
+    return float(likely[first, last]), first, last
 
 
 def _pattern(
@@ -247,48 +311,11 @@ def _occurrences(pair: Pair, pattern: re.Pattern[str]) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     for match in pattern.finditer(pair.text):
         inside = pair.within(*match.span())
-        is_shown = bool(inside) and not pair.hidden.intersection(inside)
+        is_shown = (
+            bool(inside)
+            and pair.holds(*match.span())
+            and not pair.hidden.intersection(inside)
+        )
         if is_shown and (not found or inside[0] > found[-1][1]):
             found.append((inside[0], inside[-1]))
     return found
-
-
-def _sum_of_spans(starts: Any, ends: Any, firsts: Any, lasts: Any) -> Any:
-    """Probability of the marked spans, (rows,), of log-probabilities (rows, length).
-
-    Spans do not overlap, so that the n-th first token goes with the n-th last one.
-    """
-    rows, begins = firsts.nonzero(as_tuple=True)
-    stops = lasts.nonzero(as_tuple=True)[1]
-    likely = (starts[rows, begins] + ends[rows, stops]).exp()
-    return starts.new_zeros(len(starts)).index_add(0, rows, likely)
-
-
-def _scaled(probability: Any, value: str) -> Any:
-    import torch
-
-    if value == "probability":
-        return probability
-    log = probability.log()
-    if value == "log-odds":
-        log = log - torch.log1p(-probability.clamp(max=1.0))
-    return log.clamp(-FLOOR_NATS, FLOOR_NATS)
-
-
-def _logit(start: Any, end: Any, firsts: Any, lasts: Any) -> Any:
-    """Start and end logit of the marked spans, (rows,): the log of their summed exps.
-
-    Where there is none, those of the least likely span.
-    """
-    import torch
-
-    least = sum(
-        logits.masked_fill(logits == -torch.inf, torch.inf).amin(dim=1)
-        for logits in (start, end)
-    )
-    tops = start.amax(dim=1), end.amax(dim=1)
-    spans = _sum_of_spans(
-        start - tops[0][:, None], end - tops[1][:, None], firsts, lasts
-    )
-    found = spans.log() + tops[0] + tops[1]
-    return torch.maximum(found, least)

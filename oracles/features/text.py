@@ -15,7 +15,7 @@ from oracles.features.prompts.turns import ChatPrompt
 
 def text_oracle(
     text: str,
-    model: str = "sentiment",
+    model: str | LoadedModel = "sentiment",
     *,
     prefix: str = "",
     suffix: str = "",
@@ -30,20 +30,23 @@ def text_oracle(
     value: str | None = None,
     segments: str | None = None,
     removal: str = "delete",
+    reference: Sequence[str] = (),
     device: str | None = None,
     dtype: str | None = None,
 ) -> Oracle:
-    """Load a model and make the oracle its kind calls for.
+    """The oracle that a model's kind calls for, the model being loaded if need be.
 
     Args:
         text: the text whose segments are ablated.
-        model: an embedded model ("sentiment", "facts"), a folder, or a hub name.
+        model: an embedded model ("sentiment", "facts"), a folder, a hub name, or what
+            `load_model` gave.
         prefix, suffix: text before and after it that is never ablated (all models but
             classifiers). A masked language model's mask token stands in one of them.
         pinned: a regular expression; what it matches in the text is never ablated.
         is_chat: send all of it as the user's message, in the model's chat template.
         is_truncating: if the prompt is longer than the model's context, leave out its
-            last segments; by default it is refused.
+            last segments; by default it is refused, or for question answering read in
+            windows.
         question: what an extractive question-answering model is asked, what a retriever
             compares the text to, or a reranker judges it for.
         target: a class, or "all"; the continuation, answer or word at the mask. By
@@ -57,9 +60,10 @@ def text_oracle(
             stay to the target.
         segments: kind of segment, or "regex:PATTERN" or "between:PATTERN"; see
             `segments.split`. By default word for classifiers and sentence for others.
-        removal: "delete", "mask", "unknown", "pad", "attention" or "replace:TEXT"; see
-            `removal.make_filler`.
-        device, dtype: see `load_model`.
+        removal: "delete", "mask", "unknown", "pad", "attention", "replace:TEXT" or
+            "resample"; see `removal.make_filler`.
+        reference: texts that "resample" draws from.
+        device, dtype: see `load_model`; not of a model that is loaded.
 
     Raises:
         ModelError: the model cannot be found or loaded.
@@ -67,7 +71,11 @@ def text_oracle(
     """
     if not text.strip():
         raise InputError("the text is empty; there is nothing to explain.")
-    loaded = load_model(model, device=device, dtype=dtype)
+    loaded = (
+        load_model(model, device=device, dtype=dtype)
+        if isinstance(model, str)
+        else model
+    )
     check_taken(loaded, {"prefix": prefix, "suffix": suffix, "is_chat": is_chat})
     by_default = "word" if loaded.task == "text-classifier" else "sentence"
     prompt = text_prompt(
@@ -76,6 +84,7 @@ def text_oracle(
         segments=segments or by_default,
         pinned=pinned,
         removal=removal,
+        reference=reference,
         prefix=prefix,
         suffix=suffix,
     )
@@ -112,7 +121,8 @@ def _room(
     """Tokens that a causal model's context must hold beside the prompt's own."""
     tokenizer = loaded.tokenizer
     answers = [len(tokenizer(words)["input_ids"]) for words in scored if words]
-    room = max([ANSWER_TOKENS, *answers]) + 1  # a beginning token
+    front = max(1, tokenizer.num_special_tokens_to_add())
+    room = max([ANSWER_TOKENS, *answers]) + front
     if is_chat:
         room += num_tokens(_as_message(prompt, loaded), tokenizer)
         room -= num_tokens(prompt, tokenizer)

@@ -199,9 +199,9 @@ class _Base:
     def load(name: str, classes: Classes, method: str, device: str | None) -> "_Base":
         torch, transformers = _libraries(method)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        from oracles.features.models.loading import LoadedModel, _quietly
+        from oracles.features.models.loading import LoadedModel, quietly
 
-        with _explained(name), _quietly(transformers), torch.random.fork_rng():
+        with _explained(name), quietly(transformers), torch.random.fork_rng():
             torch.manual_seed(0)
             path = str(EMBEDDED_MODELS.get(name, name))
             tokenizer = transformers.AutoTokenizer.from_pretrained(path)

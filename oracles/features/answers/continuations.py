@@ -1,10 +1,16 @@
 """Words that follow a prompt, as the tokens a causal model is asked about."""
 
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from oracles.errors import InputError
+
+NEUTRAL = ("\n", "a", "1", ".", "(")
+"""What words are encoded after where the prompt's own end would merge with them."""
+SOME_TEXT = string.ascii_letters + string.digits
+SHOWN = 8  # tokens before one that decide how it is written
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,8 @@ class Encoder:
 
     Attributes:
         tokenizer: a fast Hugging Face tokenizer.
-        start: what every prompt begins with.
+        start: what the tokenizer itself puts in front of a text. A prompt that has it
+            as text already gets no second one.
         empty: what stands for a prompt without tokens.
         is_rendered: whether prompts hold their control tokens as text, as those of a
             chat template do. They end where the answer begins; of others the white
@@ -49,7 +56,7 @@ class Encoder:
             return_token_type_ids=False,
             verbose=False,
         )
-        return [(*self.start, *ids) or self.empty for ids in encoded["input_ids"]]
+        return [(*self._front(ids), *ids) or self.empty for ids in encoded["input_ids"]]
 
     def intact(self, text: str) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
         """Token ids of a prompt and each one's [start, end) in it, (0, 0) for none."""
@@ -59,8 +66,14 @@ class Encoder:
             return_offsets_mapping=True,
             verbose=False,
         )
-        ids = (*self.start, *encoded["input_ids"])
-        return ids, [(0, 0)] * len(self.start) + encoded["offset_mapping"]
+        front = self._front(encoded["input_ids"])
+        ids = (*front, *encoded["input_ids"])
+        return ids, [(0, 0)] * len(front) + encoded["offset_mapping"]
+
+    def _front(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """What has to be put in front of a text's tokens."""
+        is_there = tuple(ids[: len(self.start)]) == self.start
+        return () if is_there else self.start
 
     def context(self, prompt: str) -> str:
         """The prompt up to where the continuation begins."""
@@ -69,24 +82,18 @@ class Encoder:
     def continuation(self, prompt: str, words: str) -> Continuation:
         """The words with their tokens where they follow the intact prompt.
 
-        Encoded alone, many tokenizers would begin them with a second white space. Only
-        where a token would reach from the prompt into the words are they encoded alone.
+        Encoded alone, many tokenizers would begin them with a second white space. Where
+        a token would reach from the prompt into the words, they are encoded after
+        characters that do not merge with them.
 
         Raises:
             InputError: nothing but white space, or no tokens.
         """
         context = self.context(prompt)
         text = with_border(prompt, words, is_rendered=self.is_rendered)
-        together = self.tokenizer(
-            context + text,
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            verbose=False,
-        )
-        pairs = zip(together["input_ids"], together["offset_mapping"], strict=True)
-        after = [(ids, span) for ids, span in pairs if span[1] > len(context)]
-        tokens = [token for token, _ in after]
-        if after and after[0][1][0] < len(context):  # a token across the border
+        found = (self._after(before, text) for before in (context, *NEUTRAL))
+        tokens = next((tokens for tokens in found if tokens is not None), None)
+        if tokens is None:
             tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if not tokens:
             raise InputError(
@@ -94,6 +101,19 @@ class Encoder:
                 "vocabulary. Name other words."
             )
         return Continuation(text, tuple(tokens), self.pieces(prompt, tokens))
+
+    def _after(self, before: str, text: str) -> list[int] | None:
+        """Tokens of a text that follows another; None if one is of both."""
+        together = self.tokenizer(
+            before + text,
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            verbose=False,
+        )
+        pairs = zip(together["input_ids"], together["offset_mapping"], strict=True)
+        after = [(token, span) for token, span in pairs if span[1] > len(before)]
+        is_across = bool(after) and after[0][1][0] < len(before)
+        return None if is_across else [token for token, _ in after]
 
     def answer(self, prompt: str, tokens: Sequence[int]) -> Continuation:
         """Tokens that the model itself put after a prompt."""
@@ -107,13 +127,17 @@ class Encoder:
         what is missing in the next.
         """
         [before] = self.prompts([prompt])
-        done = self._decode(before)
+        near = before[-SHOWN:]
+        ids = [*near, *tokens]
+        done = len(near)
         pieces = []
-        for count in range(1, len(tokens) + 1):
-            whole = self._decode([*before, *tokens[:count]])
-            is_within = whole.endswith("\ufffd") and count < len(tokens)
-            pieces.append("" if is_within else whole[len(done) :])
-            done = done if is_within else whole
+        for count in range(done + 1, len(ids) + 1):
+            first = max(0, done - SHOWN)
+            whole = self._decode(ids[first:count])
+            is_within = whole.endswith("\ufffd") and count < len(ids)
+            known = self._decode(ids[first:done])
+            pieces.append("" if is_within else whole[len(known) :])
+            done = done if is_within else count
         return tuple(pieces)
 
     def _decode(self, tokens: Sequence[int]) -> str:
@@ -128,15 +152,22 @@ def encoder_of(tokenizer: Any, nothing: str, *, is_rendered: bool) -> Encoder:
     """
     if is_rendered:
         return Encoder(tokenizer, (), _first_of(tokenizer), is_rendered)
-    if tokenizer.bos_token_id is not None:
-        return Encoder(tokenizer, (int(tokenizer.bos_token_id),), ())
-    empty = _first_of(tokenizer)
+    start = _put_in_front(tokenizer)
+    empty = start or _first_of(tokenizer)
     if empty or nothing.strip():
-        return Encoder(tokenizer, (), empty)
+        return Encoder(tokenizer, start, empty)
     raise InputError(
         "this model's tokenizer has no beginning, end or padding token, so there is no "
         "value for an empty prompt. Give a prefix or suffix, which is always kept."
     )
+
+
+def _put_in_front(tokenizer: Any) -> tuple[int, ...]:
+    """Special tokens that the tokenizer puts before a text of its own accord."""
+    encoded = tokenizer(SOME_TEXT, verbose=False)
+    parts = encoded.sequence_ids(0)
+    count = next((i for i, part in enumerate(parts) if part is not None), 0)
+    return tuple(encoded["input_ids"][:count])
 
 
 def _first_of(tokenizer: Any) -> tuple[int, ...]:

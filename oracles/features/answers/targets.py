@@ -18,6 +18,7 @@ from oracles.errors import InputError
 
 ANSWER_VALUES = ("log-probability", "log-odds", "probability")
 CHOICE_VALUES = ("log-odds", "margin", "probability")
+SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 def check_together(
@@ -81,17 +82,20 @@ def checked_value(
     return value or default
 
 
-def scaled(logs: Values, value: str) -> Values:
+def scaled(logs: Values, value: str, *, rounding: float = SMALLEST) -> Values:
     """Log-probabilities as log-probability, log-odds (log p / (1 - p)) or probability.
 
-    Log-odds stay finite: a probability of 1 counts as 1e-12 less, log-odds of 27.6. Of
-    single-precision models those above 15 are rounding errors.
+    Args:
+        logs: natural logarithms, at most 0.
+        value: a name in ANSWER_VALUES.
+        rounding: what `logs` are known to, in nats, where they are near 0. Log-odds
+            stay finite: those nearer to 0 than this count as if they were this far.
     """
     if value == "log-probability":
         return logs
     if value == "probability":
         return np.exp(logs)
-    return logs - np.log(-np.expm1(np.minimum(logs, -1e-12)))
+    return logs - np.log(-np.expm1(np.minimum(logs, -rounding)))
 
 
 def among(

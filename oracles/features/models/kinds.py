@@ -10,9 +10,14 @@ TASKS = {
     "ForMaskedLM": "masked-lm",
     "ForCausalLM": "causal-lm",
     "LMHeadModel": "causal-lm",
+    "ForConditionalGeneration": "causal-lm",
     "Model": "embedding",
 }
-"""End of an architecture's name -> kind of model."""
+"""End of an architecture's name -> kind of model.
+
+Without an encoder, "ForConditionalGeneration" is a causal model that may be shown
+pictures, too; here it reads text alone.
+"""
 
 SEQ_TO_SEQ_ENDINGS = ("ForConditionalGeneration", "MTModel", "LMHeadModel", "Model")
 """Ends that name an encoder-decoder, where the configuration says it is one."""
@@ -55,17 +60,37 @@ def task_of(name: str, config: Any, is_sentence_encoder: bool) -> str:
         f"model={name!r} is a {', '.join(architectures) or 'model without a head'}. "
         "spex explains classifiers (...ForSequenceClassification), extractive question "
         "answering (...ForQuestionAnswering), masked language models (...ForMaskedLM), "
-        "causal ones (...ForCausalLM, ...LMHeadModel), encoder-decoders "
-        "(...ForConditionalGeneration) and sentence encoders (...Model), which the "
-        "config.json names under architectures."
+        "causal ones (...ForCausalLM, ...LMHeadModel), those that also take pictures "
+        "and encoder-decoders (...ForConditionalGeneration) and sentence encoders "
+        "(...Model), which the config.json names under architectures."
     )
 
 
-def auto_class(transformers: Any, task: str, config: Any) -> Any:
+def auto_class(transformers: Any, name: str, task: str, config: Any) -> Any:
     """The class of transformers that loads a kind of model.
 
     Of an encoder-decoder, a sentence encoder is the encoder alone.
+
+    Args:
+        transformers: the library.
+        name: what the model was asked for by, for messages.
+        task: its kind.
+        config: its configuration.
+
+    Raises:
+        ModelError: transformers has no such model that writes text.
     """
     if task == "embedding" and getattr(config, "is_encoder_decoder", False):
         return transformers.AutoModelForTextEncoding
-    return getattr(transformers, AUTO_CLASSES[task])
+    auto = getattr(transformers, AUTO_CLASSES[task])
+    architectures = config.architectures or [""]
+    if task == "causal-lm" and architectures[0].endswith("ForConditionalGeneration"):
+        known = [auto, transformers.AutoModelForImageTextToText]
+        known = [one for one in known if type(config) in one._model_mapping]
+        if not known:
+            raise ModelError(
+                f"model={name!r} is a {architectures[0]}, which transformers does not "
+                "load as a model that writes text. Name a causal language model."
+            )
+        return known[0]
+    return auto

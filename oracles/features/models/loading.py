@@ -13,6 +13,12 @@ from oracles.embedded import EMBEDDED_MODELS
 from oracles.errors import ModelError
 from oracles.features.models.kinds import auto_class, task_of
 from oracles.features.models.pooling import Pooling, read_pooling
+from oracles.features.models.weights import (
+    bytes_of,
+    check_readable,
+    run_one_at_a_time,
+    tensors_of,
+)
 
 OFFLINE_WAY = (
     'The embedded models need no network: model="sentiment" (a classifier) or '
@@ -38,6 +44,10 @@ class LoadedModel:
     task: str
     pooling: Pooling | None = None
 
+    def __post_init__(self) -> None:
+        """Keep threads apart in a model whose weights are brought in as they run."""
+        run_one_at_a_time(self.model)
+
     @cached_property
     def digest(self) -> str:
         """Hash of tokenizer, configuration and every parameter and saved buffer."""
@@ -47,9 +57,9 @@ class LoadedModel:
         digest = hashlib.blake2b(digest_size=16)
         digest.update(_as_used(self.tokenizer).encode())
         digest.update(json.dumps([settings, special], sort_keys=True).encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
+        for name, tensor in tensors_of(self.model):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(_bytes(tensor))
+            digest.update(bytes_of(tensor))
         if self.pooling is not None:
             digest.update(self.pooling.identity.encode())
         return digest.hexdigest()
@@ -57,7 +67,8 @@ class LoadedModel:
     @cached_property
     def max_tokens(self) -> int:
         """Longest input the model reads, special tokens included."""
-        positions = getattr(self.model.config, "max_position_embeddings", None) or 0
+        config = self.model.config.get_text_config()
+        positions = getattr(config, "max_position_embeddings", None) or 0
         limits = [self.tokenizer.model_max_length, positions - _offset(self.model)]
         limits.append((self.pooling and self.pooling.max_tokens) or 0)
         # some configurations write -1 for "no limit"
@@ -71,16 +82,6 @@ def _as_used(tokenizer: Any) -> str:
     copy.no_truncation()
     copy.no_padding()
     return str(copy.to_str())
-
-
-def _bytes(tensor: Any) -> bytes:
-    import torch
-
-    parts = getattr(tensor, "__tensor_flatten__", None)
-    if parts is not None:  # quantised: several tensors in one
-        return b"".join(_bytes(getattr(tensor, name)) for name in parts()[0])
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().tobytes()
 
 
 def _offset(model: Any) -> int:
@@ -109,7 +110,8 @@ def load_model(
         dtype: such as "float32" or "bfloat16"; by default float32 on a CPU and the
             checkpoint's own elsewhere.
         device_map: in place of a device, for models that need several: "auto", or a
-            device for each module, as transformers has it (needs accelerate).
+            device for each module, as transformers has it (needs accelerate). Some may
+            stay in memory or on disk until they run.
         quantization_config: how transformers quantises the weights as it loads them,
             such as `transformers.BitsAndBytesConfig(load_in_8bit=True)`. Checkpoints
             that are quantised say so themselves.
@@ -125,7 +127,7 @@ def load_model(
     _check_one_place(device, device_map)
     device = _checked_device(torch, device)
     chosen = _checked_dtype(torch, dtype, device)
-    with _quietly(transformers), _explaining(name, is_local=source.is_local):
+    with quietly(transformers), _explaining(name, is_local=source.is_local):
         where = {
             "pretrained_model_name_or_path": source.path,
             "trust_remote_code": False,
@@ -135,7 +137,7 @@ def load_model(
         pooling = read_pooling(name, partial(_find_file, transformers, where))
         task = task_of(name, config, is_sentence_encoder=pooling is not None)
         tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
-        auto = auto_class(transformers, task, config)
+        auto = auto_class(transformers, name, task, config)
         quantised = quantization_config or getattr(config, "quantization_config", None)
         if quantised and device_map is None:  # such a model cannot be moved later
             device_map = {"": device}
@@ -150,6 +152,7 @@ def load_model(
         pooling = pooling or Pooling()
         missing = [key for key in missing if not key.startswith("pooler.")]
     _check_complete(name, tokenizer, missing)
+    check_readable(model)
     return LoadedModel(model, tokenizer, name, task, pooling)
 
 
@@ -296,7 +299,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _quietly(transformers: Any) -> Iterator[None]:
+def quietly(transformers: Any) -> Iterator[None]:
     """Without loading bars and notices, which are put back afterwards."""
     log = transformers.logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()

@@ -1,5 +1,6 @@
 """Running token sequences of different lengths through a model."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ def score_in_batches(
     batch_size: int | None,
     pad: int,
     device: Any,
+    *,
+    longest: int = sys.maxsize,
 ) -> NDArray[np.float64]:
     """Scores (m, k) of m token sequences, equal ones computed once.
 
@@ -42,6 +45,8 @@ def score_in_batches(
             tokens on a CPU and 16,384 elsewhere.
         pad: token to pad with.
         device: where the model is.
+        longest: longer sequences run alone, one after the other; see
+            `rotary.longest_together`.
 
     Raises:
         ModelError: one sequence alone does not fit in memory.
@@ -60,9 +65,15 @@ def score_in_batches(
         return scores.double().cpu().numpy()
 
     rows: dict[int, NDArray[np.float64]] = {}
-    batches = cut_by_length(lengths, batch_size, tokens_in_batch(sum(lengths), device))
-    for batch, scores in run_batches(batches, work, device):
-        rows.update(zip(batch, scores, strict=True))
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i] > longest)
+    together = [length for length in lengths if length <= longest]
+    limit = tokens_in_batch(sum(together), device)
+    batches = cut_by_length(together, batch_size, limit)
+    passes = [[[order[i] for i in batch] for batch in batches]]
+    passes += [[[i]] for i in order[len(together) :]]
+    for some in passes:
+        for batch, scores in run_batches(some, work, device):
+            rows.update(zip(batch, scores, strict=True))
     return np.stack([rows[place[tuple(tokens)]] for tokens in sequences])
 
 

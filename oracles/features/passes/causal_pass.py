@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oracles.errors import InputError
+from oracles.features.answers.targets import among
+from oracles.features.models.weights import device_of
 
 LOGITS = 2**25  # made in one forward pass, unless one row alone has more
 PIECE = 2**23  # logits turned into log-probabilities at a time
@@ -26,7 +28,7 @@ class Scored:
         ids: tokens the model reads.
         first: number of the first token whose prediction counts: the probability it
             gives `ids[first + 1]`, and so on up to the last.
-        lasts: tokens whose probability is asked for after the last of `ids`.
+        lasts: different tokens whose probability is asked for after the last of `ids`.
         positions: of the tokens, where they are not 0, 1, 2, ...
     """
 
@@ -34,6 +36,11 @@ class Scored:
     first: int
     lasts: tuple[int, ...]
     positions: tuple[int, ...] | None = None
+
+    @property
+    def length(self) -> int:
+        """One more than the last token's position."""
+        return len(self.ids) if self.positions is None else self.positions[-1] + 1
 
     @cached_property
     def keys(self) -> NDArray[np.int64]:
@@ -96,7 +103,7 @@ def run_pass(
         del inputs["position_ids"]
         inputs["attention_mask"][:] = 1
     arguments: dict[str, Any] = {
-        name: torch.as_tensor(array, device=model.device)
+        name: torch.as_tensor(array, device=device_of(model))
         for name, array in inputs.items()
     }
     if past:
@@ -133,7 +140,7 @@ def last_logits(model: Any, ids: Sequence[int]) -> Any:
     """Logits (vocabulary,) of what follows these tokens."""
     import torch
 
-    batch = torch.tensor([list(ids)], device=model.device)
+    batch = torch.tensor([list(ids)], device=device_of(model))
     arguments: dict[str, Any] = {"input_ids": batch}
     arguments["attention_mask"] = torch.ones_like(batch)
     if takes(model, "logits_to_keep"):
@@ -156,13 +163,13 @@ def check_positions(model: Any, ids: Sequence[int]) -> None:
     left = (0, 3, 5)
     agree = takes(model, "position_ids")
     if agree:
-        hidden = torch.zeros((1, 6), dtype=torch.int64, device=model.device)
+        hidden = torch.zeros((1, 6), dtype=torch.int64, device=device_of(model))
         hidden[0, list(left)] = 1
         with torch.inference_mode():
             expected = model(
-                input_ids=torch.tensor([some], device=model.device),
+                input_ids=torch.tensor([some], device=device_of(model)),
                 attention_mask=hidden,
-                position_ids=torch.arange(6, device=model.device)[None],
+                position_ids=torch.arange(6, device=device_of(model))[None],
                 use_cache=False,
             ).logits[0, -1]
             kept = Scored(tuple(some[i] for i in left), 2, (0, 1), left)
@@ -246,15 +253,32 @@ def _log_probabilities(
             sources.append((i, starts[i] + place))
             after = row.shared + place + 1
             asked.append(row.scored.ids[after : after + 1] or row.scored.lasts)
-    values: list[float] = []
+    values = []
     step = max(1, PIECE // logits.shape[-1])
     for start in range(0, len(sources), step):
         where = torch.tensor(sources[start : start + step], device=logits.device)
         some = logits[where[:, 0], where[:, 1]].float()
-        total = some.logsumexp(dim=1).double()
-        pairs = [(i, t) for i, ts in enumerate(asked[start : start + step]) for t in ts]
-        chosen = torch.tensor(pairs, device=logits.device)
-        picked = some[chosen[:, 0], chosen[:, 1]].double() - total[chosen[:, 0]]
-        values += picked.cpu().tolist()
+        values.append(token_logs(some, asked[start : start + step]))
     counts = [row.new - row.first - 1 + len(row.scored.lasts) for row in rows]
-    return np.split(np.array(values), np.cumsum(counts)[:-1])
+    return np.split(np.concatenate(values), np.cumsum(counts)[:-1])
+
+
+def token_logs(logits: Any, asked: Sequence[tuple[int, ...]]) -> NDArray[np.float64]:
+    """Log-probabilities of each row's tokens, all in one line; overwrites the logits.
+
+    They are made of each token's log-odds against all others: that of a likely token
+    is a float32 rounding error away from 0, and what the others have is not.
+    """
+    import torch
+
+    width = max(map(len, asked))
+    is_asked = np.array([[i < len(ts) for i in range(width)] for ts in asked])
+    padded = [[*ts, *ts[:1] * (width - len(ts))] for ts in asked]
+    wanted = torch.tensor(padded, device=logits.device)
+    own = logits.gather(1, wanted)
+    rest = logits.scatter_(1, wanted, -torch.inf).logsumexp(dim=1, keepdim=True)
+    own = own.double().cpu().numpy()
+    own[~is_asked] = -np.inf
+    table = np.hstack([own, rest.double().cpu().numpy()])
+    odds = among(table, "log-odds", range(width))[is_asked]
+    return np.asarray(-np.logaddexp(0, -odds))

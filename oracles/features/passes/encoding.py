@@ -5,12 +5,12 @@ sequence is of whole numbers, and equal sequences are equal questions, whatever 
 they are in.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from oracles.base import Masks, fingerprint_of
+from oracles.base import Masks, Values, fingerprint_of
 from oracles.errors import InputError
 from oracles.features.models.loading import LoadedModel
 from oracles.features.passes.hiding import is_hiding, kept_tokens
@@ -87,9 +87,67 @@ def encode_all(loaded: LoadedModel, prompt: Prompt, masks: Masks) -> list[list[i
     marked = ids | ~kept * (HIDDEN << TOKEN_BITS)
     blank = [] if kept.any(axis=1).all() else [blank_token(loaded.tokenizer)]
     return [
-        row.tolist() if sees.any() else blank
+        without_tail(row.tolist()) if sees.any() else blank
         for row, sees in zip(marked, kept, strict=True)
     ]
+
+
+def without_tail(marked: list[int]) -> list[int]:
+    """A sequence without hidden tokens at its end.
+
+    Decoders are read off at their last token, which then is one that is seen.
+    """
+    end = len(marked)
+    while end > 1 and marked[end - 1] >> TOKEN_BITS & HIDDEN:
+        end -= 1
+    return marked[:end]
+
+
+def check_unseen(
+    loaded: LoadedModel,
+    prompt: Prompt,
+    tokens: Callable[[Masks], list[list[int]]],
+    run: Callable[[list[list[int]]], Values],
+) -> None:
+    """Refuse removal by attention for a model that reads hidden tokens all the same.
+
+    As do some that pass no attention mask to a decoder of theirs, or are read off at a
+    token that is hidden. Other words in the place of hidden ones must change nothing.
+
+    Args:
+        loaded: the model.
+        prompt: what is ablated.
+        tokens: its marked tokens under masks (m, n).
+        run: values (m, k) of marked tokens.
+
+    Raises:
+        InputError: the values change.
+    """
+    import torch
+
+    if not is_hiding(prompt):
+        return
+    known = sorted(loaded.tokenizer.get_vocab().values())
+    special = set(loaded.tokenizer.all_special_ids)
+    [first, second] = [token for token in known if token not in special][:2]
+
+    def other(mark: int) -> int:
+        token = mark & ((1 << TOKEN_BITS) - 1)
+        if not mark >> TOKEN_BITS & HIDDEN:
+            return mark
+        return mark - token + (second if token == first else first)
+
+    players = len(prompt.players)
+    ends = np.eye(players, dtype=bool)[[0, -1]]
+    rows = tokens(np.vstack([ends, np.zeros((1, players), dtype=bool)]))
+    found, others = run(rows), run([[other(mark) for mark in row] for row in rows])
+    near = torch.finfo(loaded.model.dtype).eps ** 0.5
+    if not np.allclose(found, others, rtol=near, atol=near):
+        raise InputError(
+            'removal="attention" needs a model that reads nothing of hidden tokens, '
+            f"and what {type(loaded.model).__name__} says changes with their words. "
+            'Use another removal, such as "delete".'
+        )
 
 
 def split_marks(marked: Any, mask: Any) -> tuple[Any, Any, Any]:

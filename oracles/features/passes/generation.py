@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from oracles.features.models.loading import LoadedModel
+from oracles.features.models.weights import device_of
 from oracles.features.passes.batching import score_in_batches
 from oracles.features.passes.encoding import split_marks
+from oracles.features.passes.rotary import longest_together
 
 NOTHING = -1  # stands after the last token of an answer that ended early
 
@@ -31,6 +33,7 @@ def generate(
     """
     model = loaded.model
     settings = _greedy_settings(loaded, max_new_tokens)
+    longest = longest_together(model) - max_new_tokens
 
     def answer(marked: Any, mask: Any) -> Any:
         ids, mask, _ = split_marks(marked, mask)
@@ -43,9 +46,11 @@ def generate(
         return _widened(found[:, start:], max_new_tokens)
 
     pad = settings.pad_token_id
-    rows = score_in_batches(prompts, answer, batch_size, pad, model.device)
+    rows = score_in_batches(
+        prompts, answer, batch_size, pad, device_of(model), longest=longest
+    )
     answers = [[int(token) for token in row if token != NOTHING] for row in rows]
-    ends = _ends(settings)
+    ends = end_tokens(loaded)
     return [
         loaded.tokenizer.decode(_before(answer, ends), skip_special_tokens=True)
         for answer in answers
@@ -55,7 +60,8 @@ def generate(
 def _greedy_settings(loaded: LoadedModel, max_new_tokens: int) -> Any:
     settings = copy.deepcopy(loaded.model.generation_config)
     pad = loaded.tokenizer.pad_token_id
-    ends = [token for token in (pad, *_ends(settings)) if token is not None]
+    ends = end_tokens(loaded)
+    pads = [token for token in (pad, *ends) if token is not None]
     settings.update(
         do_sample=False,
         num_beams=1,
@@ -67,17 +73,21 @@ def _greedy_settings(loaded: LoadedModel, max_new_tokens: int) -> Any:
         max_length=None,
         max_new_tokens=max_new_tokens,
         min_length=min(settings.min_length or 0, max_new_tokens),
-        pad_token_id=ends[0] if ends else 0,
+        eos_token_id=ends or None,
+        pad_token_id=pads[0] if pads else 0,
     )
     return settings
 
 
-def _ends(settings: Any) -> list[int]:
-    """Tokens that end an answer."""
-    ends = settings.eos_token_id
-    if ends is None:
-        return []
-    return [ends] if isinstance(ends, int) else list(ends)
+def end_tokens(loaded: LoadedModel) -> list[int]:
+    """Tokens that end an answer: the model's settings often name several (of a turn,
+    of a text), and the tokenizer one.
+    """
+    settings = getattr(loaded.model, "generation_config", None)
+    ends = getattr(settings, "eos_token_id", None)
+    several = [ends] if ends is None or isinstance(ends, int) else list(ends)
+    known = [*several, loaded.tokenizer.eos_token_id]
+    return list(dict.fromkeys(int(end) for end in known if end is not None))
 
 
 def _before(answer: list[int], ends: Sequence[int]) -> list[int]:

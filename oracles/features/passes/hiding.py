@@ -28,7 +28,8 @@ def kept_tokens(
     to no player, special tokens with it, is always seen.
 
     Args:
-        offsets: each token's [start, end) in the text; (0, 0) for special tokens.
+        offsets: each token's [start, end) in the text; (0, 0) for special tokens, and
+            [i, i) with i > 0 where a tokenizer shows none of a token's white space.
         text: the intact prompt.
         places: each player's [start, end) in it.
         masks: shape (m, n).
@@ -43,6 +44,8 @@ def kept_tokens(
     owner[owner < 0] = pinned
     owns = np.zeros((len(places) + 1, len(offsets)), dtype=np.float32)
     for token, (start, end) in enumerate(offsets):
+        if 0 < start == end:
+            start -= 1
         words = [i for i in range(start, end) if not is_space[i]]
         owners = owner[words or slice(start, end)]
         owns[owners if len(owners) else [pinned], token] = 1

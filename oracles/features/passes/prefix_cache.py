@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oracles.errors import ModelError
+from oracles.features.models.weights import device_of
 from oracles.features.passes.batching import (
     cut_by_length,
     padded_tokens,
@@ -22,6 +24,7 @@ from oracles.features.passes.causal_pass import (
     run_pass,
     takes,
 )
+from oracles.features.passes.rotary import longest_together
 from oracles.features.passes.sharing import Sharing, nothing_shared, share_prefixes
 from oracles.features.passes.workers import Batch, run_batches
 
@@ -59,7 +62,8 @@ class CachedModel:
 
     Sequences in lexicographic order lend one another keys and values (see `sharing`).
     A trial with a few tokens decides whether the model's cache allows it; where it does
-    not, as with sliding windows or recurrent states, each sequence runs on its own.
+    not, as with sliding windows or recurrent states, each sequence runs on its own; and
+    all by itself if another's length would change its values (see `rotary`).
 
     Args:
         model: a Hugging Face causal language model.
@@ -72,6 +76,7 @@ class CachedModel:
         self, model: Any, batch_size: int | None = None, *, is_sharing: bool = True
     ) -> None:
         self.model, self.batch_size = model, batch_size
+        self._longest = longest_together(model)
         self._bytes_a_token: int | None = None if is_sharing else 0
 
     def log_probabilities(self, scored: Sequence[Scored]) -> list[NDArray[np.float64]]:
@@ -81,11 +86,30 @@ class CachedModel:
             ModelError: one sequence alone does not fit in memory.
         """
         distinct = sorted(dict.fromkeys(scored), key=lambda one: one.keys.tobytes())
+        together = [one for one in distinct if one.length <= self._longest]
+        chunks = self._chunks(together) if together else []
+        chunks += [_apart([one]) for one in distinct if one.length > self._longest]
         found: dict[Scored, NDArray[np.float64]] = {}
-        for chunk in self._chunks(distinct):
+        for chunk in chunks:
+            if not self._fits(chunk, found):
+                left = [one for one in chunk.scored if one not in found]
+                self._run(_apart(left), range(len(left)), found)
+        return [found[one] for one in scored]
+
+    def _fits(self, chunk: _Chunk, found: dict[Scored, NDArray[np.float64]]) -> bool:
+        """Compute a chunk, unless what it holds leaves no room for one sequence.
+
+        Then its keys and values are dropped.
+        """
+        try:
             for level in chunk.sharing.levels:
                 self._run(chunk, level, found)
-        return [found[one] for one in scored]
+        except ModelError:
+            if not chunk.cached:
+                raise
+            chunk.cached.clear()
+            return False
+        return True
 
     def _run(
         self,
@@ -99,7 +123,7 @@ class CachedModel:
             return run_pass(self.model, [chunk.row(i) for i in batch])
 
         for batch, rows in run_batches(
-            self._cut(chunk, level), work, self.model.device
+            self._cut(chunk, level), work, device_of(self.model)
         ):
             for i, (values, cached) in zip(batch, rows, strict=True):
                 found[chunk.scored[i]] = values
@@ -111,7 +135,7 @@ class CachedModel:
 
         Or all together without sharing, if that takes no longer.
         """
-        alone = [_Chunk(scored, nothing_shared(len(scored)), [0] * len(scored))]
+        alone = [_apart(scored)]
         size = self._measure(max(scored, key=lambda one: len(one.ids)))
         if not size:
             return alone
@@ -146,7 +170,7 @@ class CachedModel:
             LOGITS // (asked * vocabulary),
             BATCH_CACHE_BYTES // max(1, past * (self._bytes_a_token or 0)),
         )
-        tokens = tokens_in_batch(sum(new), self.model.device)
+        tokens = tokens_in_batch(sum(new), device_of(self.model))
         batches = cut_by_length(new, self.batch_size, tokens, max(1, most_rows))
         return [[level[i] for i in batch] for batch in batches]
 
@@ -155,6 +179,10 @@ class CachedModel:
         if self._bytes_a_token is None and len(example.ids) >= PROBE:
             self._bytes_a_token = _trial(self.model, example)
         return self._bytes_a_token or 0
+
+
+def _apart(scored: list[Scored]) -> _Chunk:
+    return _Chunk(scored, nothing_shared(len(scored)), [0] * len(scored))
 
 
 def _shared(scored: list[Scored]) -> _Chunk:
@@ -175,7 +203,7 @@ def _trial(model: Any, example: Scored) -> int:
     whole = [Scored(ids, 0, last), Scored(ids[: PROBE - 2], 0, last)]
     try:
         with torch.inference_mode():
-            batch = torch.tensor([ids], device=model.device)
+            batch = torch.tensor([ids], device=device_of(model))
             if not has_plain_cache(model(input_ids=batch, use_cache=True)):
                 return 0
             alone = [run_pass(model, [Row(one)])[0][0] for one in whole]

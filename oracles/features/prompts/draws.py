@@ -161,14 +161,14 @@ class AveragedOracle:
         values = self._oracle.evaluate(self._prompt.number(masks))
         return self._mean(values.reshape(len(masks), len(self._prompt.prompts), -1))
 
-    def check_affordable(self, num_ablations: int) -> None:
+    def check_affordable(self, masks: Masks) -> None:
         """Refuse what the oracle cannot afford; one ablation is one for each draw.
 
         Raises:
             InputError: they cost more than the oracle may spend.
         """
         if isinstance(self._oracle, PaidOracle):
-            self._oracle.check_affordable(num_ablations * len(self._prompt.prompts))
+            self._oracle.check_affordable(self._prompt.number(masks))
 
     def evaluate_each(
         self, masks: Masks

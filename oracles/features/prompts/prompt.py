@@ -166,12 +166,13 @@ def text_prompt(
             see `segments.pin`.
         removal: see `removal.make_filler`.
         reference: texts whose segments replace removed ones, for removal "resample".
-        seed: of those draws; see `draws.AveragedOracle` for the mean over several.
+        seed: of those draws, 0 or more; see `draws.AveragedOracle` for the mean over
+            several.
         prefix, suffix: what is always kept before and after the text.
 
     Raises:
-        InputError: a text, segments, pinned parts, removal or reference that cannot be
-            used.
+        InputError: a text, segments, pinned parts, removal, reference or seed that
+            cannot be used.
 
     >>> import numpy as np
     >>> prompt = text_prompt("It rains. I stay.", suffix="Where am I?")

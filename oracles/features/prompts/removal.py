@@ -230,10 +230,11 @@ def make_filler(
             or "attention", which leaves it to the oracle to hide the tokens.
         tokenizer: of the model; for the tokens.
         pool: the segments drawn from; for "resample".
-        seed: of the draws; for "resample".
+        seed: of the draws, from 0 to 2^64 - 1; for "resample".
 
     Raises:
-        InputError: unknown removal, no such token, or nothing to draw from.
+        InputError: unknown removal, no such token, nothing to draw from, or no such
+            seed.
     """
     if removal in ("delete", ATTENTION):
         return None
@@ -244,6 +245,11 @@ def make_filler(
             raise InputError(
                 'removal="resample" draws from a reference set, and there is none. '
                 "Give reference=[...], texts like the one explained."
+            )
+        if not 0 <= seed < 2**64:
+            raise InputError(
+                f"seed={seed} is not from 0 to 2^64 - 1. Use 0, 1, 2, ... for "
+                "different draws."
             )
         return Resampled(tuple(pool), seed)
     if removal not in REMOVALS:

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from oracles import InputError
 from oracles.features import CausalOracle, ClassifierOracle, LoadedModel, load_model
-from oracles.features.passes.causal_pass import Scored, check_positions
+from oracles.features.answers.targets import scaled
+from oracles.features.passes.causal_pass import Scored, check_positions, token_logs
 from oracles.features.passes.hiding import kept_tokens
 from oracles.features.passes.prefix_cache import CachedModel
 from oracles.features.prompts.prompt import TextPrompt, text_prompt
@@ -183,16 +187,19 @@ def by_hand(loaded: LoadedModel, mask: np.ndarray, words: str) -> float:
         for i in range(places[player][0], places[player][1])
     }
     gone |= {i + 1 for i in gone if text[i + 1].isspace()}  # a space goes with a word
-    ids, positions = [loaded.tokenizer.bos_token_id], [0]
+    ids: list[int] = []
+    positions: list[int] = []
     for i, (token, (start, end)) in enumerate(
-        zip(encoded["input_ids"], encoded["offset_mapping"], strict=True), start=1
+        zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
     ):
         marks = [c for c in range(start, end) if not text[c].isspace()]
         if not set(marks or [start]) <= gone:
             ids.append(token)
             positions.append(i)
     answer = loaded.tokenizer(f" {words}", add_special_tokens=False)["input_ids"]
-    length = 1 + len(encoded["input_ids"])
+    if not ids:
+        ids, positions = [loaded.tokenizer.bos_token_id], [0]
+    length = len(encoded["input_ids"])
     positions += range(length, length + len(answer))
     with torch.no_grad():
         logits = loaded.model(
@@ -222,19 +229,21 @@ def test_hidden_tokens_leave_the_others_where_they_were(
 
 def test_hiding_from_a_classifier_is_a_hole_in_its_attention(classifier: str) -> None:
     loaded = load_model(classifier)
-    hidden = text_prompt(STORY, loaded.tokenizer, segments="word", removal="attention")
+    free = text_prompt(STORY, segments="word", removal="attention")
+    with pytest.raises(InputError, match="hidden tokens"):  # it reads the first token
+        ClassifierOracle(free, loaded)
+    hidden = text_prompt(STORY, segments="word", removal="attention", pinned="Maria")
     oracle = ClassifierOracle(hidden, loaded, target="all", value="logit")
-    masks = some_masks(14)
+    masks = some_masks(13)
     encoded = loaded.tokenizer(STORY, return_offsets_mapping=True)
     kept = kept_tokens(encoded["offset_mapping"], STORY, hidden.places, masks)
-    for row, mask, seen in zip(oracle.evaluate(masks), masks, kept, strict=True):
-        if mask.any():
-            with torch.no_grad():
-                expected = loaded.model(
-                    torch.tensor([encoded["input_ids"]]),
-                    attention_mask=torch.tensor(seen[None].astype(int)),
-                ).logits[0]
-            assert np.allclose(row, expected, atol=1e-4)
+    for row, seen in zip(oracle.evaluate(masks), kept, strict=True):
+        with torch.no_grad():
+            expected = loaded.model(
+                torch.tensor([encoded["input_ids"]]),
+                attention_mask=torch.tensor(seen[None].astype(int)),
+            ).logits[0]
+        assert np.allclose(row, expected, atol=1e-4)
 
 
 def test_a_token_is_hidden_only_with_all_it_has_characters_of() -> None:
@@ -248,6 +257,29 @@ def test_a_token_is_hidden_only_with_all_it_has_characters_of() -> None:
         [True, False, False, False, False, True, True],
         [True, True, True, True, True, True, False],
     ]
+
+
+@pytest.mark.parametrize("is_trimming", [True, False])
+def test_white_space_is_hidden_also_where_a_tokenizer_shows_none_of_it(
+    is_trimming: bool,
+) -> None:
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.post_processor = processors.ByteLevel(trim_offsets=is_trimming)
+    trainer = trainers.BpeTrainer(
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    raw.train_from_iterator(["ab cd ef"] * 3, trainer)
+    text, places = "ab   \n cd\n\nef  ", ((0, 2), (7, 9), (11, 13))
+    offsets = raw.encode(text).offsets
+    assert is_trimming == any(0 < start == end for start, end in offsets)
+    for player in range(3):
+        mask = np.arange(3)[None] == player
+        [kept] = kept_tokens(offsets, text, places, mask)
+        inside = [offset for offset, seen in zip(offsets, kept, strict=True) if seen]
+        after = (*(start for start, _ in places[1:]), len(text))
+        assert min(start for start, _ in inside) >= max(0, places[player][0] - 1)
+        assert max(end for _, end in inside) <= after[player]
 
 
 def test_a_model_that_counts_its_tokens_itself_cannot_hide_any() -> None:
@@ -292,3 +324,57 @@ def test_models_whose_cache_cannot_be_shared_run_without(kind: str) -> None:
         inner = [float(logs[i, one.ids[i + 1]]) for i in range(30, len(one.ids) - 1)]
         expected = inner + [float(logs[-1, last]) for last in one.lasts]
         assert np.allclose(values, expected, atol=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(2, 400),
+    st.integers(1, 5),
+    st.floats(0.1, 80.0),
+    st.integers(0, 2**31),
+)
+def test_log_odds_are_those_of_float64_logits_however_likely_the_token(
+    vocabulary: int, asked: int, scale: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    logits = (scale * rng.normal(size=(7, vocabulary))).astype(np.float32)
+    logits[np.arange(7), rng.integers(vocabulary, size=7)] += np.float32(scale)
+    counts = np.minimum(rng.integers(1, asked + 1, size=7), vocabulary)
+    tokens = [tuple(rng.permutation(vocabulary)[:n].tolist()) for n in counts]
+    logs = token_logs(torch.tensor(logits), tokens)
+    exact = logits.astype(np.float64)
+    expected = [
+        row[t] - np.logaddexp.reduce(np.delete(row, t))
+        for row, wanted in zip(exact, tokens, strict=True)
+        for t in wanted
+    ]
+    found = scaled(logs, "log-odds")
+    near = np.minimum(expected, 600.0)  # of a probability that is 1 in any precision
+    assert found.clip(max=600) == pytest.approx(near, rel=1e-6, abs=1e-4)
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_likely_answers_have_the_log_odds_of_a_float64_model(
+    causal: str, per_token: bool
+) -> None:
+    loaded = load_model(causal)
+    loaded.model.get_output_embeddings().weight.data.mul_(32.0)
+    oracle = CausalOracle(prompt(loaded), loaded, per_token=per_token, value="log-odds")
+    masks = some_masks(len(oracle.players))
+    found = oracle.evaluate(masks)
+    model, encoder = loaded.model.double(), oracle._encoder
+    [answer] = oracle._scored
+    expected = []
+    for ids in encoder.prompts(prompt(loaded).write_all(masks)):
+        both = torch.tensor([[*ids, *answer.tokens]])
+        with torch.inference_mode():
+            logits = model(input_ids=both).logits[0, len(ids) - 1 : -1].numpy()
+        own = logits[np.arange(len(answer.tokens)), answer.tokens]
+        np.put_along_axis(logits, np.array(answer.tokens)[:, None], -np.inf, axis=1)
+        odds = own - np.logaddexp.reduce(logits, axis=1)
+        wrong = np.logaddexp(0, -odds).sum()  # minus log p of the whole
+        expected.append(odds if per_token else [-wrong - np.log(-np.expm1(-wrong))])
+    assert (
+        not per_token or np.max(expected) > 20
+    )  # where float32 has nothing left to say
+    assert found == pytest.approx(np.array(expected), rel=1e-4, abs=1e-2)

@@ -1,5 +1,6 @@
 """How sequences are put together never shows in what comes out."""
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +18,7 @@ from oracles.features.passes import batching
 from oracles.features.passes.batching import cut_by_length, score_in_batches
 from oracles.features.passes.causal_pass import Scored
 from oracles.features.passes.prefix_cache import CachedModel
+from oracles.features.passes.rotary import longest_together
 from oracles.features.passes.sharing import share_prefixes
 
 FACTS = load_model("facts").model
@@ -107,9 +110,9 @@ def as_asked(
     return asked
 
 
-def alone(asked: Scored) -> list[float]:
+def alone(asked: Scored, model: Any = FACTS) -> list[float]:
     with torch.inference_mode():
-        logits = FACTS(input_ids=torch.tensor([asked.ids])).logits[0].double()
+        logits = model(input_ids=torch.tensor([asked.ids])).logits[0].double()
     logs = logits.log_softmax(dim=-1)
     steps = range(asked.first, len(asked.ids) - 1)
     inner = [float(logs[i, asked.ids[i + 1]]) for i in steps]
@@ -176,7 +179,7 @@ class Counting:
     def __init__(self, model: Any, most_rows: int = 10**6, message: str = "") -> None:
         self.model, self.most_rows, self.message = model, most_rows, message
         self.config, self.device, self.dtype = model.config, model.device, model.dtype
-        self.forward = model.forward
+        self.forward, self.modules = model.forward, model.modules
         self.tokens = 0
         self.sizes: list[int] = []
         self.threads: set[int] = set()
@@ -194,6 +197,7 @@ class Counting:
 
 OUT_OF_MEMORY = (
     "CUDA out of memory. Tried to allocate 2.00 GiB.",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
     "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory",
     "",
 )
@@ -285,3 +289,126 @@ def test_an_error_in_a_thread_comes_out() -> None:
     with pytest.raises(KeyboardInterrupt):
         score_in_batches([[5], [6], [7, 8]], score, 1, 0, "cpu")
     assert torch.get_num_threads() == 2
+
+
+STRETCHED = {
+    "dynamic": {"rope_type": "dynamic", "factor": 4.0},
+    "longrope": {
+        "rope_type": "longrope",
+        "factor": 4.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [4.0] * 4,
+        "original_max_position_embeddings": 24,
+    },
+}
+
+
+def stretched(kind: str) -> Any:
+    """Of a model whose rotary positions change when a sequence is longer than 24."""
+    torch.manual_seed(0)
+    return transformers.LlamaConfig(
+        vocab_size=401,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=24 if kind == "dynamic" else 96,
+        rope_scaling=STRETCHED[kind],
+        initializer_range=0.5,
+        num_labels=2,
+        pad_token_id=0,
+    )
+
+
+@pytest.mark.parametrize("kind", STRETCHED)
+@settings(max_examples=8, deadline=None)
+@given(heads, tails, st.sampled_from([None, 1, 3]))
+def test_positions_that_stretch_with_the_longest_do_not_show(
+    kind: str,
+    heads: list[list[int]],
+    tails: list[tuple[int, int, list[int]]],
+    size: int | None,
+) -> None:
+    def fresh() -> Any:
+        config = stretched(kind)
+        return transformers.LlamaForCausalLM(config).eval()
+
+    asked = as_asked(heads, tails)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("oracles.features.passes.prefix_cache.WORTH_SHARING", np.inf)
+        patch.setattr("oracles.features.passes.sharing.SHORTEST_SHARED", 1)
+        model = CachedModel(fresh(), size)
+        assert longest_together(model.model) == 24
+        found = model.log_probabilities(asked)
+        again = model.log_probabilities(asked[::-1])[::-1]
+    for one, first, second in zip(asked, found, again, strict=True):
+        expected = alone(one, fresh())
+        assert np.allclose(first, expected, atol=TOLERANCE)
+        assert np.allclose(second, expected, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", STRETCHED)
+@pytest.mark.usefixtures("two_threads")
+def test_classifiers_that_stretch_run_long_texts_alone(kind: str) -> None:
+    def fresh() -> Any:
+        config = stretched(kind)
+        return transformers.LlamaForSequenceClassification(config).eval()
+
+    model, rng = fresh(), np.random.default_rng(0)
+    texts = [rng.integers(5, 400, size=n).tolist() for n in range(8, 44, 3)]
+
+    def score(ids: Any, mask: Any) -> Any:
+        return model(input_ids=ids, attention_mask=mask).logits
+
+    longest = longest_together(model)
+    found = score_in_batches(texts, score, None, 0, "cpu", longest=longest)
+    with torch.inference_mode():
+        each = [fresh()(input_ids=torch.tensor([text])).logits[0] for text in texts]
+    assert np.allclose(found, torch.stack(each).numpy(), atol=TOLERANCE)
+
+
+class Allocator:
+    """Memory for so many rows at a time, of all threads together."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.held, self.lock = rows, 0, threading.Lock()
+        self.both = threading.Barrier(2)
+
+    def take(self, ids: Any, mask: Any) -> Any:
+        with self.lock:
+            self.held += len(ids)
+            is_over = self.held > self.rows
+        try:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                self.both.wait(timeout=0.05)  # for another to be inside, if any can
+            if is_over:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            return ids[:, :1].float()
+        finally:
+            with self.lock:
+                self.held -= len(ids)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("size", [1, 4])
+def test_what_does_not_fit_beside_another_thread_runs_alone(size: int) -> None:
+    texts = [[5 + i] for i in range(12)]
+    memory = Allocator(rows=1)
+    found = score_in_batches(texts, memory.take, size, 0, "cpu")
+    assert found[:, 0].tolist() == [5 + i for i in range(12)]
+    with pytest.raises(ModelError, match="one prompt alone"):
+        score_in_batches(texts, Allocator(rows=0).take, size, 0, "cpu")
+
+
+def test_keys_and_values_are_dropped_where_they_leave_no_room() -> None:
+    class Tight(Counting):
+        def __call__(self, input_ids: Any, **arguments: Any) -> Any:
+            past = arguments.get("past_key_values")
+            if past is not None and input_ids.shape[1] < 6:  # not the trial
+                raise MemoryError
+            return super().__call__(input_ids, **arguments)
+
+    asked = [Scored((3, *range(20, 60), 5 + i, 9), 41, (7,)) for i in range(12)]
+    found = CachedModel(Tight(FACTS)).log_probabilities(asked)
+    expected = CachedModel(FACTS, is_sharing=False).log_probabilities(asked)
+    assert np.allclose(found, expected, atol=TOLERANCE)

@@ -7,10 +7,20 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from oracles import InputError
 from oracles.features import CausalOracle, LoadedModel, load_model
+from oracles.features.answers.continuations import encoder_of
+from oracles.features.passes.generation import end_tokens, generate
 from oracles.features.prompts.prompt import text_prompt
 
 STORY = "Maria works at the bakery. The bakery is in Oslo. Tom is in Lima."
@@ -85,7 +95,7 @@ def test_no_second_space_is_scored_where_the_tokenizer_adds_one(
     together = marked.tokenizer(f"{STORY} {QUESTION} Oslo")["input_ids"]
     tail = len(together) - len(marked.tokenizer(f"{STORY} {QUESTION}")["input_ids"])
     found = value(marked, suffix=QUESTION, continuation=words)
-    assert found == pytest.approx(log_probability(marked, [1, *together], tail))
+    assert found == pytest.approx(log_probability(marked, together, tail))
 
 
 def test_a_continuation_within_a_word_is_encoded_alone(causal: str) -> None:
@@ -93,8 +103,7 @@ def test_a_continuation_within_a_word_is_encoded_alone(causal: str) -> None:
     oracle = asked(loaded, STORY + " Answer(", continuation="Oslo")
     assert oracle.description["scored"] == ["Oslo"]
     ids = [loaded.tokenizer(part)["input_ids"] for part in (STORY + " Answer(", "Oslo")]
-    start = [loaded.tokenizer.bos_token_id]
-    expected = log_probability(loaded, start + ids[0] + ids[1], len(ids[1]))
+    expected = log_probability(loaded, ids[0] + ids[1], len(ids[1]))
     assert oracle.evaluate(np.ones((1, 4), bool))[0, 0] == pytest.approx(
         expected, abs=1e-5
     )
@@ -258,3 +267,146 @@ def test_another_prompt_answer_or_value_is_another_fingerprint(causal: str) -> N
     same = asked(loaded, **base, batch_size=2)
     assert same.fingerprint == prints[0]
     assert asked(loaded, continuation="Oslo").fingerprint not in prints
+
+
+def with_front(
+    tokenizer: transformers.PreTrainedTokenizerFast, front: str, **special: str
+) -> LoadedModel:
+    """A model whose tokenizer puts such tokens before a text, as "<s> $A" says."""
+    raw = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    names = front.split()[:-1]
+    raw.add_special_tokens(names)
+    raw.post_processor = processors.TemplateProcessing(
+        single=front, special_tokens=[(name, raw.token_to_id(name)) for name in names]
+    )
+    return random_model(
+        transformers.PreTrainedTokenizerFast(
+            tokenizer_object=raw, model_max_length=128, **special
+        )
+    )
+
+
+BOS = {"bos_token": "<s>", "eos_token": "</s>"}
+
+
+@pytest.mark.parametrize(
+    ("front", "special"),
+    [
+        ("<s> $A", BOS),
+        ("$A", BOS),  # as GPT-2 does: it has a beginning token and adds none
+        ("[gMASK] <sop> $A", {"eos_token": "</s>"}),  # as GLM does
+    ],
+)
+def test_in_front_of_a_prompt_stands_what_the_tokenizer_puts_there(
+    causal_tokenizer: transformers.PreTrainedTokenizerFast,
+    front: str,
+    special: dict[str, str],
+) -> None:
+    loaded = with_front(causal_tokenizer, front, **special)
+    text = f"{STORY} {QUESTION}"
+    own, tail = (
+        loaded.tokenizer(text)["input_ids"],
+        loaded.tokenizer.encode(" Oslo", add_special_tokens=False),
+    )
+    expected = log_probability(loaded, [*own, *tail], len(tail))
+    found = value(loaded, suffix=QUESTION, continuation="Oslo")
+    assert found == pytest.approx(expected, abs=1e-5)
+    written = "".join(front.split()[:-1])
+    for prefix in (written, written + "\n"):
+        rendered = text_prompt(STORY, prefix=prefix, suffix=QUESTION)
+        [whole] = rendered.write_all(ALL)
+        ids = loaded.tokenizer.encode(whole, add_special_tokens=False)
+        oracle = CausalOracle(rendered, loaded, continuation="Oslo")
+        expected = log_probability(loaded, [*ids, *tail], len(tail))
+        assert oracle.evaluate(ALL)[0, 0] == pytest.approx(expected, abs=1e-5)
+    nothing = asked(loaded, continuation="Oslo").evaluate(~ALL)[0, 0]
+    known = loaded.tokenizer.get_vocab()
+    start = loaded.tokenizer("")["input_ids"] or [known["<s>"]]
+    expected = log_probability(loaded, [*start, *tail], len(tail))
+    assert nothing == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_embedded_model_begins_as_it_was_trained_to() -> None:
+    tokenizer = load_model("facts").tokenizer
+    encoder = encoder_of(tokenizer, "", is_rendered=False)
+    assert encoder.prompts([STORY]) == [tuple(tokenizer(STORY)["input_ids"])]
+    assert encoder.prompts([""]) == [(tokenizer.bos_token_id,)]
+
+
+def sentence_pieces(words: list[str]) -> transformers.PreTrainedTokenizerFast:
+    """Pieces as SentencePiece makes them: a text begins with a space of its own."""
+    raw = Tokenizer(models.Unigram())
+    raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    raw.decoder = decoders.Metaspace(prepend_scheme="first")
+    trainer = trainers.UnigramTrainer(
+        vocab_size=60,
+        special_tokens=["<s>", "<unk>"],
+        unk_token="<unk>",
+        show_progress=False,
+    )
+    raw.train_from_iterator(words, trainer)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<s>", unk_token="<unk>", model_max_length=99
+    )
+
+
+def test_no_second_space_is_scored_where_a_token_would_cross_the_border() -> None:
+    tokenizer = sentence_pieces([STORY, 'Answer("Oslo")', '("Oslo', "Oslo"] * 9)
+    # one piece is of the prompt's last character and the continuation's first
+    raw = tokenizer.backend_tokenizer
+    vocabulary = [f"{a}{b}" for a in '("' for b in "OL"]
+    raw.add_tokens([word for word in vocabulary if raw.token_to_id(word) is None])
+    loaded = random_model(tokenizer)
+    text = STORY + ' Answer("'
+    crossing = tokenizer(text + "Oslo", return_offsets_mapping=True)["offset_mapping"]
+    assert any(start < len(text) < end for start, end in crossing)
+    oracle = asked(loaded, text, continuation="Oslo", per_token=True)
+    assert oracle.description["scored"] == ["Oslo"]
+    [scored] = oracle._scored
+    ids = [*tokenizer(text)["input_ids"], *scored.tokens]
+    assert tokenizer.decode(ids) == text + "Oslo"
+    assert "".join(scored.pieces) == "Oslo"
+
+
+@pytest.mark.parametrize("names", [1, 2])
+def test_an_answer_ends_at_every_token_that_the_model_names(
+    causal: str, names: int
+) -> None:
+    loaded = load_model(causal)
+    tokens = asked(loaded, suffix=QUESTION)._scored[0].tokens
+    [ids] = asked(loaded, suffix=QUESTION)._encoder.prompts([f"{STORY} {QUESTION}"])
+    end = next(i for i, token in enumerate(tokens) if token not in tokens[:i] and i)
+    settings = loaded.model.generation_config
+    own = settings.eos_token_id
+    settings.eos_token_id = tokens[end] if names == 1 else [0, tokens[end]]
+    try:
+        assert set(end_tokens(loaded)) >= {tokens[end], loaded.tokenizer.eos_token_id}
+        assert asked(loaded, suffix=QUESTION)._scored[0].tokens == tokens[:end]
+        words = loaded.tokenizer.decode(tokens[:end], skip_special_tokens=True)
+        assert generate(loaded, [ids], 16) == [words]
+        settings.eos_token_id = [tokens[0]]
+        with pytest.raises(InputError, match="answers nothing"):
+            asked(loaded, suffix=QUESTION)
+    finally:
+        settings.eos_token_id = own
+
+
+@pytest.mark.parametrize("words", ["Oslo, by the sea. " * 9, "🙂 Ōslo 東京 " * 5])
+def test_pieces_are_those_of_decoding_the_whole_prompt(
+    causal_tokenizer: transformers.PreTrainedTokenizerFast, words: str
+) -> None:
+    both = (causal_tokenizer, sentence_pieces([STORY, "Oslo, by the sea"] * 9))
+    for tokenizer in both:
+        encoder = encoder_of(tokenizer, "", is_rendered=False)
+        [before] = encoder.prompts([STORY])
+        tokens = encoder.continuation(STORY, words).tokens
+        pieces = encoder.pieces(STORY, tokens)
+        done = tokenizer.decode(before, skip_special_tokens=True)
+        for count, piece in enumerate(pieces, start=1):
+            known = [*before, *tokens[:count]]
+            whole = tokenizer.decode(known, skip_special_tokens=True)
+            if whole.endswith("\ufffd") and count < len(tokens):
+                assert piece == ""
+            else:
+                assert piece == whole[len(done) :]
+                done = whole

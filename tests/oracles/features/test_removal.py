@@ -88,6 +88,12 @@ def test_resampling_needs_a_reference() -> None:
         text_prompt(TEXT, removal="resample", reference=[" "])
 
 
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_that_is_no_seed_is_refused(seed: int) -> None:
+    with pytest.raises(InputError, match=rf"seed={seed} is not from 0"):
+        resampled(seed)
+
+
 def test_removal_by_attention_is_for_oracles_that_hide_tokens() -> None:
     hidden = text_prompt(TEXT, removal="attention", suffix="Where?")
     oracle = CausalOracle(hidden, FACTS, continuation="Oslo")
@@ -175,9 +181,9 @@ class Metered:
         self.players, self.prompt = prompt.players, prompt
         self.fails_after, self.answered = fails_after, 0
 
-    def check_affordable(self, num_ablations: int) -> None:
-        if num_ablations > 50:
-            raise InputError(f"{num_ablations} are too many")
+    def check_affordable(self, masks: np.ndarray) -> None:
+        if len(masks) > 50:
+            raise InputError(f"{len(masks)} are too many")
 
     def evaluate(self, masks: np.ndarray) -> np.ndarray:
         return np.array([[float(len(text))] for text in self.prompt.write_all(masks)])
@@ -212,7 +218,7 @@ def test_the_mean_of_a_paid_oracle_is_kept_as_its_draws_are_answered() -> None:
     each = [[len(t) for t in resampled(s).write_all(ALL)] for s in range(3)]
     assert np.allclose(whole[:, 0], np.mean(each, axis=0))
     with pytest.raises(InputError, match="60 are too many"):
-        metered().check_affordable(20)
+        metered().check_affordable(np.zeros((20, 3), dtype=bool))
 
 
 def test_masks_whose_draws_are_answered_outlive_a_stop(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def reference_log_probability(path: str, prompt: str, words: str) -> float:
     """All logits of the whole sequence, no batch, no padding."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
     model = transformers.AutoModelForCausalLM.from_pretrained(path)
-    start = [tokenizer.bos_token_id, *tokenizer(prompt)["input_ids"]]
+    start = tokenizer(prompt)["input_ids"] or [tokenizer.bos_token_id]
     tail = tokenizer(words)["input_ids"]
     with torch.no_grad():
         logits = model(torch.tensor([[*start, *tail]])).logits[0].double()
@@ -152,7 +152,7 @@ def test_the_default_continuation_is_the_models_greedy_answer(causal: str) -> No
     answer = oracle.description["continuation"]
     tokenizer = transformers.AutoTokenizer.from_pretrained(causal)
     model = transformers.AutoModelForCausalLM.from_pretrained(causal)
-    ids = [tokenizer.bos_token_id, *tokenizer(f"{STORY} {QUESTION}")["input_ids"]]
+    ids = tokenizer(f"{STORY} {QUESTION}")["input_ids"]
     with torch.no_grad():
         first = int(model(torch.tensor([ids])).logits[0, -1].argmax())
     assert tokenizer.decode([first]).strip() in answer
