@@ -75,8 +75,8 @@ class PaidOracle(Protocol):
     process is killed. An oracle that wraps another should have them if the other has.
     """
 
-    def check_affordable(self, num_ablations: int) -> None:
-        """Called before the first of so many ablations is asked for.
+    def check_affordable(self, masks: Masks) -> None:
+        """Called before the first of these ablations (m, n) is asked for.
 
         Raises:
             InputError: they cost more than this oracle may spend.

@@ -118,7 +118,8 @@ def run(
         known |= ledger.read(oracle.fingerprint, distinct)
     paid = len(distinct) - len(known)
     if paid and isinstance(oracle, PaidOracle):
-        oracle.check_affordable(paid)
+        unknown = np.array([row not in known for row in range(len(distinct))])
+        oracle.check_affordable(distinct[unknown])
     allowed = max(1, int(most_unanswered * len(distinct))) if most_unanswered else 0
     allowed = min(allowed, len(distinct) - 1)
     kept = _Kept(oracle, distinct, known, ledger, progress, allowed)

@@ -12,6 +12,7 @@ from oracles.remote.estimate import Estimate, Prices
 from oracles.remote.oracle import RemoteOracle
 from oracles.remote.sampled import sampled_oracle
 from oracles.remote.session import RemoteError
+from oracles.remote.tally import Spent
 
 __all__ = [
     "Endpoint",
@@ -19,6 +20,7 @@ __all__ = [
     "Prices",
     "RemoteError",
     "RemoteOracle",
+    "Spent",
     "chat_oracle",
     "completions_oracle",
     "sampled_oracle",

@@ -73,7 +73,7 @@ def chat_oracle(
         raise InputError(
             f"one of {given} is empty. Name answers whose first tokens are compared."
         )
-    client = Client(endpoint)
+    client = Client(endpoint, prompt.description)
     intact = write_chats(prompt, np.ones((1, len(prompt.players)), dtype=bool))[0]
     listed = _probe(client, intact, top)
     if answer is None and not choices:

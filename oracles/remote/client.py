@@ -14,22 +14,30 @@ from oracles.remote.endpoint import Endpoint
 from oracles.remote.estimate import TOKENS_PER_CHARACTER
 from oracles.remote.pool import Answered, as_answered
 from oracles.remote.session import Session
-from oracles.remote.turns import Turns
+from oracles.remote.tally import Tally
 from oracles.remote.wire import prompt_tokens
 
 
 class Client:
-    """Asks one endpoint and counts the requests.
+    """Asks one endpoint and counts what was sent and answered.
+
+    Args:
+        endpoint: where requests go.
+        description: of the prompt that will be sent.
+
+    Raises:
+        InputError: the key stands in the prompt or the endpoint's settings.
 
     Attributes:
-        endpoint: where they go.
-        turns: counts and spaces them.
+        endpoint: where requests go.
+        tally: of what was sent and answered.
         tokens_per_character: of what was asked last by `ask`, if the server counts.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, description: Mapping[str, Any]) -> None:
         self.endpoint = endpoint
-        self.turns = Turns(endpoint.max_requests, endpoint.requests_per_minute)
+        self.identify(description)
+        self.tally = Tally()
         self.tokens_per_character = TOKENS_PER_CHARACTER
 
     def ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,4 +100,5 @@ class Client:
         endpoint = self.endpoint
         limits = httpx2.Limits(max_connections=endpoint.concurrency)
         with httpx2.Client(timeout=endpoint.timeout_seconds, limits=limits) as http:
-            yield Session(endpoint, self.turns, http, endpoint.read_key(), Event())
+            key = endpoint.read_key()
+            yield Session(endpoint, self.tally, http, key, Event())

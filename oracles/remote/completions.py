@@ -18,9 +18,17 @@ from oracles.features.answers.targets import (
 from oracles.features.prompts.prompt import Prompt
 from oracles.remote.client import Client
 from oracles.remote.endpoint import Endpoint
+from oracles.remote.listed import ROUNDING
 from oracles.remote.oracle import RemoteOracle
 from oracles.remote.session import RemoteError, Session
-from oracles.remote.wire import Tail, check_aligned, echoed_tail, text_of, with_way_out
+from oracles.remote.wire import (
+    Tail,
+    begins_twice,
+    check_aligned,
+    echoed_tail,
+    text_of,
+    with_way_out,
+)
 
 PATH = "/completions"
 ANSWER_TOKENS = 16  # longest answer taken from the model itself
@@ -47,7 +55,8 @@ def completions_oracle(
     the model is to answer itself.
 
     White space at the prompt's end counts as the continuation's, as for `CausalOracle`;
-    so does a token that runs over the border. The server's tokenizer splits the
+    so does a token that runs over the border. A chat template's beginning token is not
+    sent to a server that puts one there itself. The server's tokenizer splits the
     continuation; where an ablation makes it split otherwise, every token counts for the
     output in which it ends.
 
@@ -65,7 +74,8 @@ def completions_oracle(
             in place of one for the whole, from the same single request.
         value: as of `CausalOracle`: "log-probability" in nats, the default; "log-odds",
             the default and only one with an alternative, and the default of choices;
-            "probability"; or "margin" of choices.
+            "probability"; or "margin" of choices. Servers tell probabilities apart to
+            about 1e-6, so log-odds against all other answers end at 13.8 nats.
 
     Raises:
         InputError: a continuation, choices or value that cannot be used, or a prompt of
@@ -75,17 +85,18 @@ def completions_oracle(
     check_together(continuation, alternative, choices, per_token)
     value = checked_value(value, alternative, choices)
     intact = _checked_intact(prompt)
-    client, context = Client(endpoint), _context(prompt, intact)
+    client = Client(endpoint, prompt.description)
     is_rendered = prompt.has_special_tokens
     given = [w for w in (continuation, alternative, *choices) if w is not None]
     scored = [with_border(intact, words, is_rendered=is_rendered) for words in given]
-    _probe(client, prompt, context)
+    added = _probe(client, prompt, _context(prompt, intact))
+    context = _context(prompt, intact, added)
     if continuation is None and not choices:
         scored.insert(0, _own_answer(client, prompt, context))
     request = _request(context + scored[0], prompt)
     tail = echoed_tail(client.ask(PATH, request), context + scored[0], len(context))
     ends = tuple(np.unique(tail.ends).tolist()) if per_token else ()
-    question = _Continuation(prompt, tuple(scored), value, bool(choices), ends)
+    question = _Continuation(prompt, tuple(scored), value, bool(choices), ends, added)
     return RemoteOracle(question, client)
 
 
@@ -100,6 +111,7 @@ class _Continuation:
         value: see `completions_oracle`.
         has_choices: whether they are choices.
         ends: where the continuation's tokens end if each is an output.
+        added: the beginning token, if the server itself puts it before what is sent.
     """
 
     prompt: Prompt
@@ -107,6 +119,7 @@ class _Continuation:
     value: str
     has_choices: bool = False
     ends: tuple[int, ...] = ()
+    added: str = ""
 
     noise = None
 
@@ -146,6 +159,7 @@ class _Continuation:
             "choices": named if self.has_choices else [],
             "scored": list(self.scored),
             "token_ends": list(self.ends),
+            **({"beginning": "the server's"} if self.added else {}),
             "act": "answer "
             + " or ".join(map(repr, named if self.has_choices else named[:1])),
         }
@@ -160,7 +174,7 @@ class _Continuation:
 
     def write_all(self, masks: Masks) -> list[str]:
         written = self.prompt.write_all(masks)
-        return [_context(self.prompt, text) for text in written]
+        return [_context(self.prompt, text, self.added) for text in written]
 
     def value_of(self, session: Session, written: str) -> np.ndarray:
         tails = [
@@ -171,13 +185,13 @@ class _Continuation:
             places = np.searchsorted(self.ends, tails[0].ends)
             logs = np.zeros(len(self.ends))
             np.add.at(logs, places, tails[0].log_probabilities)
-            return scaled(logs, self.value)
+            return scaled(logs, self.value, rounding=ROUNDING)
         whole = np.array([[tail.log_probabilities.sum() for tail in tails]])
         if self.has_choices:
             return among(whole, self.value)[0]
         if len(self.scored) == 2:
             return whole[0, :1] - whole[0, 1:]
-        return scaled(whole, self.value)[0]
+        return scaled(whole, self.value, rounding=ROUNDING)[0]
 
     def _tail(
         self, session: Session, written: str, words: str, *, goes_on: bool
@@ -187,9 +201,18 @@ class _Continuation:
         return echoed_tail(answer, written + words, len(written))
 
 
-def _context(prompt: Prompt, written: str) -> str:
-    """What is written up to where the continuation begins."""
-    return written if prompt.has_special_tokens else written.rstrip()
+def _context(prompt: Prompt, written: str, added: str = "") -> str:
+    """What is sent up to where the continuation begins."""
+    if prompt.has_special_tokens:
+        return written.removeprefix(added)
+    return written.rstrip()
+
+
+def _beginning_of(prompt: Prompt) -> str:
+    """The beginning token that a chat template writes as text, if it does."""
+    one = getattr(prompt, "prompts", [prompt])[0]  # of several draws
+    beginning = getattr(getattr(one, "tokenizer", None), "bos_token", None) or ""
+    return beginning if prompt.has_special_tokens else ""
 
 
 def _request(text: str, prompt: Prompt) -> dict[str, Any]:
@@ -199,19 +222,30 @@ def _request(text: str, prompt: Prompt) -> dict[str, Any]:
         "logprobs": 1,
         "max_tokens": 1,  # 0 is without end to llama-cpp-python
         "temperature": 0,
-        # vLLM would put a second beginning before a chat template's own
+        # vLLM would put a second beginning before a chat template's own; see _probe
         "add_special_tokens": False if prompt.has_special_tokens else None,
     }
 
 
-def _probe(client: Client, prompt: Prompt, context: str) -> None:
-    """Refuse a server that does not echo log-probabilities, or puts them elsewhere."""
+def _probe(client: Client, prompt: Prompt, context: str) -> str:
+    """Refuse a server that does not echo log-probabilities, or puts them elsewhere.
+
+    Returns the beginning token that must not be sent, as the server adds one whatever
+    it is told: llama-cpp-python does. "" if there is none.
+    """
+    beginning = _beginning_of(prompt)
     try:
         answer = client.ask(PATH, _request(context, prompt))
         echoed_tail(answer, context, len(context) - 1)
         check_aligned(answer, context)
+        is_added = (
+            context.startswith(beginning)
+            and beginning
+            and begins_twice(answer, context, beginning)
+        )
     except RemoteError as error:
         raise with_way_out(error, NEXT_MODE) from None
+    return beginning if is_added else ""
 
 
 def _own_answer(client: Client, prompt: Prompt, context: str) -> str:

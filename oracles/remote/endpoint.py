@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from oracles.errors import InputError
+from oracles.remote.turns import Turns
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -24,16 +25,20 @@ class Endpoint:
         base_url: up to and including the version, such as "http://localhost:8000/v1".
         key_variable: environment variable that holds the key; if it is not set, none is
             sent, which suits a server of one's own.
-        max_requests: no oracle made with this endpoint ever sends more, probes and
-            retries included. A run that needs more is refused before it starts.
+        max_requests: all oracles made with this endpoint together never send more,
+            probes and retries included. A run that needs more is refused before it
+            starts. Another endpoint counts anew, and so does another process; what was
+            paid for is in the ledger, and is not asked about again.
         concurrency: requests under way at a time.
-        requests_per_minute: at most so many are sent, evenly spaced; None for no limit.
+        requests_per_minute: at most so many are sent by all of these oracles, evenly
+            spaced; None for no limit.
         timeout_seconds: longest wait for one whole answer.
         max_retries: how often one request is sent again after a lost connection, a
             time-out, an answer that is not JSON, or status 408, 429 or 5xx. Waits
-            double from half a second, with jitter; Retry-After is honoured.
+            double from half a second, with jitter; a longer Retry-After is honoured.
         extra: further fields of every request, such as a provider's own; None takes a
             field out. They are part of what is asked, and so of the fingerprint.
+        turns: counts and spaces the requests.
 
     Raises:
         InputError: a URL or limit that cannot be used.
@@ -51,6 +56,7 @@ class Endpoint:
     timeout_seconds: float = 60.0
     max_retries: int = 5
     extra: Mapping[str, Any] = field(default_factory=dict)
+    turns: Turns = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.model:
@@ -69,6 +75,8 @@ class Endpoint:
             json.dumps(self.extra)
         except (TypeError, ValueError) as error:
             raise InputError(f"extra cannot be sent as JSON: {error}.") from None
+        turns = Turns(self.max_requests, self.requests_per_minute)
+        object.__setattr__(self, "turns", turns)
 
     @property
     def description(self) -> dict[str, Any]:

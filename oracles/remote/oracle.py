@@ -1,20 +1,20 @@
 """A remote model as an oracle, whatever is asked of it."""
 
-import math
 from collections.abc import Generator, Mapping
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, Protocol
 
 import numpy as np
 
 from oracles.base import Masks, Values, check_masks, fingerprint_of
-from oracles.errors import InputError
 from oracles.remote.client import Client
-from oracles.remote.estimate import Estimate, Prices
+from oracles.remote.estimate import Estimate, Prices, estimate_of
 from oracles.remote.pool import Answered
 from oracles.remote.session import Session
+from oracles.remote.tally import Spent
 
-ESTIMATED_MASKS = 64
+WRITTEN_AT_A_TIME = 256  # prompts held to count how many differ
 
 
 class Question(Protocol):
@@ -72,6 +72,7 @@ class RemoteOracle:
 
     def __init__(self, question: Question, client: Client) -> None:
         self._question, self._client = question, client
+        self._answered: dict[bytes, np.ndarray] = {}
         self.players = question.players
         self.outputs = question.outputs
         self.description: Mapping[str, Any] = client.identify(question.description)
@@ -88,10 +89,11 @@ class RemoteOracle:
         return fingerprint_of(kept)
 
     def evaluate(self, masks: Masks) -> Values:
-        """Values (m, k). A failure loses what was answered; the runner loses nothing.
+        """Values (m, k). What was answered before a failure is not asked about again.
 
         Raises:
             RemoteError: the server failed for good.
+            UnansweredError: it answered a few ablations without what was asked for.
             InputError: more requests are needed than are left.
         """
         values = np.empty((len(masks), len(self.outputs)))
@@ -100,18 +102,34 @@ class RemoteOracle:
         return values
 
     def evaluate_each(self, masks: Masks) -> Generator[Answered, None, None]:
-        """Rows and their values as they are answered; see `oracles.PaidOracle`."""
-        written = self._question.write_all(check_masks(masks, len(self.players)))
-        self.check_affordable(len(set(written)))
-        yield from self._client.ask_each(written, self._question.value_of)
+        """Rows and their values as they are answered; see `oracles.PaidOracle`.
 
-    def check_affordable(self, num_ablations: int) -> None:
-        """Refuse ablations that need more requests than are left.
+        Equal prompts are asked about once, however often this is called.
+        """
+        masks = check_masks(masks, len(self.players))
+        self.check_affordable(masks)
+        written = self._question.write_all(masks)
+        yield from self._client.ask_each(written, self._value_of)
+
+    def _value_of(self, session: Session, written: str) -> np.ndarray:
+        """The question's, or what was answered before."""
+        key = _key(written)
+        if key not in self._answered:
+            self._answered[key] = self._question.value_of(session, written)
+        return self._answered[key]
+
+    def check_affordable(self, masks: Masks) -> None:
+        """Refuse ablations (m, n) that need more requests than are left.
 
         Raises:
             InputError: with the numbers; nothing was sent.
         """
-        self._client.turns.check(num_ablations * self._question.num_requests)
+        keys: set[bytes] = set()
+        for start in range(0, len(masks), WRITTEN_AT_A_TIME):
+            some = masks[start : start + WRITTEN_AT_A_TIME]
+            keys.update(map(_key, self._question.write_all(some)))
+        new = len(keys - self._answered.keys())
+        self._client.endpoint.turns.check(new * self._question.num_requests)
 
     def estimate(self, num_ablations: int, prices: Prices | None = None) -> Estimate:
         """What so many ablations take; asks nothing.
@@ -123,15 +141,23 @@ class RemoteOracle:
         Raises:
             InputError: fewer than no ablations.
         """
-        if num_ablations < 0:
-            raise InputError(f"num_ablations={num_ablations}; the least is 0.")
-        shape = ESTIMATED_MASKS, len(self.players)
-        masks = np.random.default_rng(0).random(shape) < 0.5
-        characters = sum(map(len, self._question.write_all(masks))) / len(masks)
-        requests = self._question.num_requests * num_ablations
-        tokens = characters * self._client.tokens_per_character * requests
-        counts = math.ceil(tokens), self._question.num_answer_tokens * num_ablations
-        return Estimate(requests, *counts, prices.of(*counts) if prices else None)
+        return estimate_of(
+            self._question.write_all,
+            len(self.players),
+            num_ablations,
+            num_requests=self._question.num_requests,
+            num_answer_tokens=self._question.num_answer_tokens,
+            tokens_per_character=self._client.tokens_per_character,
+            prices=prices,
+        )
+
+    def spent(self, prices: Prices | None = None) -> Spent:
+        """What was sent so far and what the server counted, by this oracle.
+
+        Args:
+            prices: of the tokens.
+        """
+        return self._client.tally.spent(prices)
 
     @property
     def account(self) -> dict[str, float]:
@@ -139,9 +165,14 @@ class RemoteOracle:
 
         `requests`: sent, probes and retries included. `bounds`, of `chat_oracle`.
         """
-        return {"requests": self._client.turns.taken, **self._question.account}
+        return {"requests": self._client.tally.requests, **self._question.account}
 
     @property
     def noise(self) -> np.ndarray | None:
         """Standard errors (k,) of values, of `sampled_oracle`; None if not known."""
         return self._question.noise
+
+
+def _key(written: str) -> bytes:
+    """Tells prompts apart in little memory."""
+    return sha256(written.encode("utf-8", "surrogatepass")).digest()

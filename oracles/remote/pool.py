@@ -8,8 +8,11 @@ from threading import Event, Thread
 import numpy as np
 
 from oracles.base import Values
+from oracles.errors import UnansweredError
+from oracles.remote.wire import LackingError
 
 GRACE_SECONDS = 5.0  # how long Ctrl-C waits for answers that are on their way
+MOST_LACKING = 10  # answers without what was asked for; with more it is not by chance
 
 Task = tuple[Sequence[int], Callable[[], np.ndarray]]
 """Rows (r,), and a function that finds the one value (k,) of all of them."""
@@ -23,12 +26,16 @@ def as_answered(
 ) -> Generator[Answered, None, None]:
     """Rows and values as tasks finish; after a failure, of those under way, then raise.
 
+    A few tasks may end in a LackingError, as when one prompt of many is filtered.
     A part may come twice if KeyboardInterrupt is thrown in while it is handed over.
 
     Args:
         tasks: what to do.
         concurrency: how many at a time.
         stop: set as soon as no task should begin or wait any more.
+
+    Raises:
+        UnansweredError: a few tasks did, after all others.
     """
     work = _Work(tasks, stop)
     threads = [
@@ -41,7 +48,7 @@ def as_answered(
     try:
         for thread in threads:
             thread.start()
-        while failure is None and handed < len(tasks):
+        while failure is None and handed + len(work.lacking) < len(tasks):
             work.news.wait()
             work.news.clear()
             failure = next(iter(work.failures), None)
@@ -53,6 +60,10 @@ def as_answered(
         failure = interrupt
     finally:
         stop.set()
+    if failure is None and work.lacking:
+        failure = UnansweredError(
+            work.lacking_rows, sum(len(rows) for rows, _ in tasks)
+        )
     if failure is None:
         return
     is_user = isinstance(failure, KeyboardInterrupt)
@@ -70,6 +81,7 @@ class _Work:
 
     Attributes:
         finished: rows and the value of every task that has one.
+        lacking: rows of those that a server answered without what they need, and why.
         failures: of the others, the first being the reason to stop.
         news: set whenever either grows.
     """
@@ -77,6 +89,7 @@ class _Work:
     def __init__(self, tasks: Sequence[Task], stop: Event) -> None:
         self._left, self._stop = deque(tasks), stop
         self.finished: list[tuple[Sequence[int], np.ndarray]] = []
+        self.lacking: list[tuple[Sequence[int], str]] = []
         self.failures: list[BaseException] = []
         self.news = Event()
 
@@ -90,9 +103,17 @@ class _Work:
             try:
                 self.finished.append((rows, task()))
             except BaseException as error:  # of any kind, or nobody would hear of it
-                self.failures.append(error)
-                self._stop.set()
+                if isinstance(error, LackingError) and len(self.lacking) < MOST_LACKING:
+                    self.lacking.append((rows, str(error)))
+                else:
+                    self.failures.append(error)
+                    self._stop.set()
             self.news.set()
+
+    @property
+    def lacking_rows(self) -> dict[int, str]:
+        """Rows without a value, and why."""
+        return {row: reason for rows, reason in self.lacking for row in rows}
 
 
 def _join(threads: Sequence[Thread], seconds: float | None) -> None:

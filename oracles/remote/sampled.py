@@ -20,6 +20,13 @@ from oracles.remote.wire import text_of, texts_of
 
 PATH = "/chat/completions"
 ANSWER_TOKENS = 64
+NAMES = {
+    "rouge-l": "rouge-l of the answer with",
+    "token-f1": "token-f1 of the answer with",
+    "equals": "share of answers that are",
+    "contains": "share of answers with",
+}
+"""A name in MEASURES -> what its number is, before the original answer."""
 
 
 def sampled_oracle(
@@ -35,10 +42,11 @@ def sampled_oracle(
 ) -> RemoteOracle:
     """How like the model's answers are to the original one, by sampling.
 
-    For servers that give no log-probabilities. Making one sends a request if there are
-    several draws, to see how many answers the server gives to one, and another if the
-    original answer is not given. The value is the mean over draws, unbiased however few
-    they are; the logit of a share is not, and is infinite at 0 and 1.
+    For servers that give no log-probabilities. Making one asks about the intact prompt,
+    to see that answers have a text, and with several draws how many of them the server
+    gives to one request; and once more with several draws if the original answer is not
+    given. The value is the mean over draws, unbiased however few they are; the logit of
+    a share is not, and is infinite at 0 and 1.
 
     Args:
         prompt: what is ablated; one that writes no messages is one of the user's.
@@ -61,21 +69,21 @@ def sampled_oracle(
 
     Raises:
         InputError: an answer, value or number that cannot be used.
-        RemoteError: the server does not answer.
+        RemoteError: the server does not answer, or without a text, as when all tokens
+            go into reasoning.
     """
     _check(answer, value, draws, max_answer_tokens)
-    client = Client(endpoint)
+    client = Client(endpoint, prompt.description)
     if temperature is None:
         temperature = 0.0 if draws == 1 else 1.0
     intact = write_chats(prompt, np.ones((1, len(prompt.players)), dtype=bool))[0]
     settings = {"temperature": temperature, "max_tokens": max_answer_tokens}
-    if answer is None:
-        greedy = {**settings, "temperature": 0.0}
-        answer = _own_answer(client, {"messages": read_chat(intact), **greedy})
+    request = {"messages": read_chat(intact), **settings, "seed": seed}
     at_once = 1
-    if draws > 1:
-        request = {"messages": read_chat(intact), **settings, "seed": seed}
+    if answer is not None or draws > 1:
         at_once = _answers_at_once(client, request, draws)
+    if answer is None:
+        answer = _own_answer(client, {**request, "temperature": 0.0, "seed": None})
     question = _Samples(prompt, answer, value, draws, settings, seed, at_once)
     return RemoteOracle(question, client)
 
@@ -110,11 +118,7 @@ class _Samples:
     @property
     def outputs(self) -> tuple[str, ...]:
         shown = self.answer if len(self.answer) <= 40 else self.answer[:40] + "..."
-        relation = {
-            "similarity": "similarity to",
-            "equals": "share of answers that are",
-        }
-        return (f"{relation.get(self.value, 'share of answers with')} {shown!r}",)
+        return (f"{NAMES[self.value]} {shown!r}",)
 
     @property
     def description(self) -> Mapping[str, Any]:
@@ -167,12 +171,15 @@ class _Samples:
 
 def _answers_at_once(client: Client, request: Mapping[str, Any], draws: int) -> int:
     """How many answers the server gives to one request; some know one only."""
+    if draws == 1:
+        texts_of(client.ask(PATH, request))
+        return 1
     try:
         return min(draws, len(texts_of(client.ask(PATH, {**request, "n": draws}))))
     except RemoteError as error:
         if error.status not in (400, 422):
             raise
-        return 1
+        return _answers_at_once(client, request, 1)
 
 
 def _own_answer(client: Client, request: Mapping[str, Any]) -> str:

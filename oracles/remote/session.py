@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from oracles.errors import ModelError
 from oracles.remote.endpoint import Endpoint
-from oracles.remote.turns import Stopped, Turns
+from oracles.remote.tally import Tally
+from oracles.remote.turns import Stopped
 
 if TYPE_CHECKING:
     import httpx2
@@ -54,13 +55,13 @@ class Session:
     def __init__(
         self,
         endpoint: Endpoint,
-        turns: Turns,
+        tally: Tally,
         http: "httpx2.Client",
         key: str,
         stop: Event,
     ) -> None:
-        self._endpoint, self._turns, self._http = endpoint, turns, http
-        self._key = key
+        self._endpoint, self._tally = endpoint, tally
+        self._http, self._key = http, key
         self.stop = stop
 
     def ask(
@@ -81,9 +82,11 @@ class Session:
         """
         attempt = 0
         while True:
-            self._turns.take(Event() if goes_on else self.stop)
+            self._endpoint.turns.take(Event() if goes_on else self.stop)
+            self._tally.add_request()
             answer = self._send(path, body)
             if not isinstance(answer, _Failure):
+                self._tally.add(answer)
                 return answer
             if not answer.is_transient or attempt == self._endpoint.max_retries:
                 tries = f" (sent {attempt + 1} times)" if attempt else ""
@@ -92,12 +95,13 @@ class Session:
             attempt += 1
 
     def _wait(self, failure: _Failure, attempt: int) -> None:
-        """Hold everyone where the server asks for it, or else this request only."""
-        doubled = FIRST_WAIT_SECONDS * 2**attempt
-        seconds = min(doubled, LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1)
-        if failure.wait_seconds is not None:
-            self._turns.hold(failure.wait_seconds)
-        elif self.stop.wait(seconds):
+        """Hold everyone for as long as the server asks, and this request for more."""
+        asked = failure.wait_seconds or 0.0
+        self._endpoint.turns.hold(asked)
+        doubled = min(FIRST_WAIT_SECONDS * 2**attempt, LONGEST_WAIT_SECONDS)
+        # a server may ask for no wait at all, and again and again
+        seconds = max(asked * random.uniform(1, 1.25), doubled * random.uniform(0.5, 1))
+        if self.stop.wait(seconds):
             raise Stopped
 
     def _send(self, path: str, body: Mapping[str, Any]) -> dict[str, Any] | _Failure:
@@ -115,18 +119,32 @@ class Session:
         late = time.monotonic() + self._endpoint.timeout_seconds
         try:
             with self._http.stream("POST", url, json=sent, headers=headers) as reply:
+                self._tally.is_reached = True
                 content = b""
                 for part in reply.iter_bytes():
                     content += part
                     if time.monotonic() > late:  # each part restarts httpx's clock
                         raise httpx2.ReadTimeout("too slow")
                 return self._understood(url, reply, content)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            return self._unconnected(str(error) or "no answer in time")
         except httpx2.TimeoutException:
             limit = f"{self._endpoint.timeout_seconds:g} seconds"
             return _Failure(f"{url} did not answer within {limit}.")
         except (httpx2.HTTPError, OSError) as error:
             words = self._quoted(f"{type(error).__name__}: {error}")
             return _Failure(f"the connection to {url} failed ({words}).")
+
+    def _unconnected(self, reason: str) -> _Failure:
+        """No connection: to wait helps only where there has been one before."""
+        url, words = self._endpoint.base_url, self._quoted(reason)
+        if self._tally.is_reached:
+            return _Failure(f"there is no connection to {url} any more ({words}).")
+        return _Failure(
+            f"there is no server at {url} ({words}). Start it, or check the address: "
+            "base_url, or --endpoint on the command line, up to and including /v1.",
+            is_transient=False,
+        )
 
     def _understood(
         self, url: str, reply: "httpx2.Response", content: bytes

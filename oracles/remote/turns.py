@@ -11,7 +11,7 @@ class Stopped(Exception):
 
 
 class Turns:
-    """Hands out turns to threads.
+    """Hands out turns to threads; a copy, as in another process, begins anew.
 
     Args:
         most: turns in all.
@@ -19,11 +19,14 @@ class Turns:
     """
 
     def __init__(self, most: int, per_minute: float | None) -> None:
-        self._most = most
+        self._most, self._per_minute = most, per_minute
         self._gap = 60 / per_minute if per_minute else 0.0
         self._next = 0.0  # monotonic time of the next turn
         self._lock = Lock()
         self.taken = 0
+
+    def __reduce__(self) -> tuple[type["Turns"], tuple[int, float | None]]:
+        return Turns, (self._most, self._per_minute)
 
     def check(self, wanted: int) -> None:
         """Refuse what takes more turns than are left.
@@ -36,7 +39,7 @@ class Turns:
             raise InputError(
                 f"this takes {wanted:,} requests or more, and of "
                 f"max_requests={self._most:,} there are {left:,} left; none was sent. "
-                "Pass a larger max_requests, or a smaller budget."
+                "Pass an endpoint with a larger max_requests, or a smaller budget."
             )
 
     def take(self, stop: Event) -> None:
@@ -53,7 +56,8 @@ class Turns:
                 if self.taken >= self._most:
                     raise InputError(
                         f"max_requests={self._most:,} have been sent, retries "
-                        "included. Pass a larger max_requests to go on."
+                        "included. Pass an endpoint with a larger max_requests to go "
+                        "on."
                     )
                 wait = self._next - time.monotonic()
                 if wait <= 0:

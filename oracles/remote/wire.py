@@ -20,6 +20,17 @@ UNLIKE = (KeyError, IndexError, TypeError, ValueError, OverflowError)
 """What reading an answer of another form than expected raises."""
 
 
+CUT_SHORT = {
+    "length": "All tokens it may have went into something else, such as reasoning: "
+    "allow more with max_answer_tokens, or switch reasoning off with extra.",
+    "content_filter": "The server filtered it. Leave out what it filters, or ask "
+    "another model.",
+    "tool_calls": "The model called a tool instead. Have the prompt ask for an answer "
+    "in words, in a part that is kept.",
+}
+"""Why a server says that it ended an answer -> what that means of one without text."""
+
+
 class LackingError(RemoteError):
     """A server answered without something that was asked for."""
 
@@ -53,18 +64,31 @@ def texts_of(answer: Mapping[str, Any]) -> list[str]:
     """What was written, for every choice.
 
     Raises:
-        RemoteError: it is not there.
+        RemoteError: it is not there, or a choice ended before any text.
     """
     try:
-        texts = [
-            choice["text"] if "text" in choice else choice["message"]["content"]
+        choices = [
+            (
+                choice["text"] if "text" in choice else choice["message"]["content"],
+                choice.get("finish_reason"),
+            )
             for choice in answer["choices"]
         ]
-    except UNLIKE:
+    except (*UNLIKE, AttributeError):
         raise LackingError("the server's answer holds no text.") from None
-    if not texts or not all(isinstance(text, str | None) for text in texts):
+    if not choices or not all(isinstance(text, str | None) for text, _ in choices):
         raise LackingError("the server's answer holds no text.")
-    return [text or "" for text in texts]
+    for text, reason in choices:
+        # an empty answer is one, if the model ended it itself
+        if text is None or (not text and str(reason) in CUT_SHORT):
+            raise LackingError(_without_text(str(reason)))
+    return [text for text, _ in choices]
+
+
+def _without_text(reason: str) -> str:
+    """Why an answer has no text, and what to do."""
+    why = CUT_SHORT.get(reason, "Look at what else the server answers.")
+    return f"the server's answer has no text (finish_reason {reason}). {why}"
 
 
 def prompt_tokens(answer: Mapping[str, Any]) -> int | None:
@@ -126,6 +150,24 @@ def echoed_tail(answer: Mapping[str, Any], sent: str, start: int) -> Tail:
             f"the server's tokens do not show where {sent[start:]!r} begins."
         )
     return Tail(ends[chosen] - start, found)
+
+
+def begins_twice(answer: Mapping[str, Any], sent: str, beginning: str) -> bool:
+    """Whether the server read more beginning tokens than were sent to it as text.
+
+    Args:
+        answer: echoes `sent`.
+        sent: the prompt.
+        beginning: the model's beginning token as text.
+
+    Raises:
+        RemoteError: no echo, or it cannot be read.
+    """
+    echo = _Echo.read(answer, sent)
+    listed = echo.tokens[: echo.count]
+    # llama-cpp-python counts beginning tokens, but lists none
+    hidden = max(0, (prompt_tokens(answer) or 0) - echo.count)
+    return listed.count(beginning) + hidden > sent.count(beginning)
 
 
 def check_aligned(answer: Mapping[str, Any], sent: str) -> None:

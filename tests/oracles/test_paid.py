@@ -39,9 +39,9 @@ class Metered:
     ) -> None:
         self.limit, self.at, self.answered = limit, at, 0
 
-    def check_affordable(self, num_ablations: int) -> None:
-        if num_ablations > self.limit:
-            raise InputError(f"{num_ablations} are too many")
+    def check_affordable(self, masks: np.ndarray) -> None:
+        if len(masks) > self.limit:
+            raise InputError(f"{len(masks)} are too many")
 
     def evaluate_each(
         self, masks: np.ndarray

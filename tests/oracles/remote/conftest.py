@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ class Server:
         self._http.close()
 
 
-@pytest.fixture(scope="session")
-def running() -> Iterator[Server]:
+@contextmanager
+def running_server() -> Iterator[Server]:
+    """One in a process of its own, gone afterwards."""
     script = Path(__file__).with_name("cache_server.py")
     process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -58,6 +60,12 @@ def running() -> Iterator[Server]:
     process.kill()
     process.wait()
     process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[Server]:
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -111,6 +111,8 @@ def test_a_key_in_the_prompt_or_settings_is_refused(
     leaking = text_prompt(f"My key is {KEY}. Keep it.", suffix="Answer:")
     for case in (
         lambda: sampled_oracle(leaking, server.endpoint(), answer="yes"),
+        lambda: chat_oracle(leaking, server.endpoint()),
+        lambda: completions_oracle(leaking, server.endpoint()),
         lambda: sampled_oracle(
             prompt, server.endpoint(extra={"auth": KEY}), answer="yes"
         ),

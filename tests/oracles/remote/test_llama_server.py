@@ -3,6 +3,7 @@
 Skipped where that is not installed: pip install "spex-explain[llama]".
 """
 
+import copy
 import importlib.util
 import json
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -19,6 +21,7 @@ import pytest
 import spex
 from oracles import Ledger, Oracle
 from oracles.features import CausalOracle, LoadedModel, load_model
+from oracles.features.prompts.chat import chat_prompt
 from oracles.features.prompts.prompt import TextPrompt, text_prompt
 from oracles.remote import (
     Endpoint,
@@ -28,6 +31,8 @@ from oracles.remote import (
     sampled_oracle,
 )
 from oracles.testing import OracleContract
+
+from .facts_gguf import CHAT
 
 missing = [
     name for name in ("llama_cpp", "gguf") if importlib.util.find_spec(name) is None
@@ -143,6 +148,37 @@ def test_echoed_log_probabilities_agree_with_the_local_models(
         found, expected = remote.evaluate(masks), local.evaluate(masks)
         assert np.ptp(expected) > 4
         assert np.abs(found - expected).max() < TOLERANCE_NATS
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        CHAT,
+        # a beginning before every message, as Llama 2 has it
+        "{% for m in messages %}{{ bos_token }}{{ m['content'] }}{% endfor %}",
+        "{% for m in messages %}{{ m['content'] }}{% endfor %}",  # none
+    ],
+)
+def test_a_chat_template_has_one_beginning_however_the_server_adds_its_own(
+    endpoint: Endpoint, prompt: TextPrompt, loaded: LoadedModel, template: str
+) -> None:
+    """The server puts one before every prompt, whatever it is told."""
+    tokenizer = copy.deepcopy(loaded.tokenizer)
+    tokenizer.chat_template = template
+    system = {"role": "system", "content": "The sky is blue."}
+    chat = chat_prompt([system, {"role": "user", "content": prompt}], tokenizer)
+    remote = completions_oracle(chat, endpoint, continuation="Oslo")
+    begins = template == CHAT or "bos_token" in template
+    assert ("beginning" in remote.description) == begins
+    if not begins:  # the server's own cannot be kept away, nor is it one too many
+        return
+    found = remote.evaluate(MASKS[::5])
+    local = CausalOracle(
+        chat, replace(loaded, tokenizer=tokenizer), continuation="Oslo"
+    )
+    expected = local.evaluate(MASKS[::5])
+    assert np.ptp(expected) > 1
+    assert np.abs(found - expected).max() < TOLERANCE_NATS
 
 
 def test_tokens_of_an_answer_add_up_and_are_the_local_tokenizers(

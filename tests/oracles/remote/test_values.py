@@ -27,6 +27,7 @@ from oracles.remote.listed import ROUNDING, against_all_others
 from oracles.remote.listed import log_probability as listed_log_probability
 from oracles.remote.similarity import contains, equals
 from oracles.remote.wire import (
+    begins_twice,
     check_aligned,
     echoed_tail,
     first_tokens,
@@ -156,7 +157,8 @@ def test_an_answer_written_elsewhere_is_never_written_again(
     if make is not sampled_oracle:
         assert all(r["body"]["max_tokens"] == 1 for r in server.requests())
     else:
-        assert len(server.requests()) == len(set(prompt.write_all(MASKS)))
+        asked = len(set(prompt.write_all(MASKS))) + 1  # whether answers have a text
+        assert len(server.requests()) == asked
     assert oracle.description[name] == "Oslo"
 
 
@@ -236,6 +238,29 @@ def test_a_tail_is_found_however_a_server_lists_tokens(
     tail = echoed_tail(answer, "Zoë Oslo", 3)
     assert tail.ends.tolist() == [5]
     assert tail.log_probabilities.tolist() == [logs[tokens.index(" Oslo")]]
+
+
+@pytest.mark.parametrize(
+    ("sent", "tokens", "counted", "is_twice"),
+    [
+        ("<s>a b", ["<s>", "a", " b"], 3, False),  # vLLM, told to add none
+        ("<s>a b", ["<s>", "<s>", "a", " b"], 4, True),  # one that lists both
+        ("<s>a b", ["a", " b"], 4, True),  # llama-cpp-python lists neither
+        ("<s>a b", ["a", " b"], 3, False),  # the same, of a model that is given none
+        ("<s>a<s> b", ["a", " b"], 4, False),  # one for each message
+        ("<s>a<s> b", ["a", " b"], 5, True),
+        ("<s>a b", ["<s>", "a", " b"], None, False),  # a server that counts nothing
+    ],
+)
+def test_a_second_beginning_is_found_whether_a_server_lists_or_counts_it(
+    sent: str, tokens: list[str], counted: int | None, is_twice: bool
+) -> None:
+    said = {"tokens": [*tokens, " c"], "token_logprobs": [-1.0] * (len(tokens) + 1)}
+    answer = {
+        "choices": [{"text": sent + " c", "logprobs": said}],
+        "usage": {"prompt_tokens": counted, "completion_tokens": 1},
+    }
+    assert begins_twice(answer, sent, "<s>") == is_twice
 
 
 def test_chat_log_odds_are_the_models_own(server: Server, prompt: TextPrompt) -> None:
