@@ -1,14 +1,10 @@
 """Two proxies blended: boosted trees, and a Gaussian process that knows the trees.
 
 Trees learn sharp interactions of few players from few masks, a process smooth ones.
-Here the process's prior variance of a coefficient F(S) is
-
-    a k_S + (1 - a) T_S^2 / sum T^2
-
-with k_S from its product kernel and T_S the trees' coefficient: trees say where to
-look, and the process how much of it the values bear out. Shares a and noises are
-averaged, weighted by their errors on held-out masks, and the blend of process and trees
-is the one that errs least on them.
+The process's prior is mixed from its own kernel and from the trees' spectrum, so that
+trees say where to look, and the process how much of it the values bear out (`prior`).
+Mixtures and noises are averaged, weighted by their errors on held-out masks, and the
+blend of process and trees is the one that errs least on them.
 
 All is done for each of several folds, on the rows outside it, so that predictions for
 the rows inside are held out; only which outliers are distrusted, and the few weights of
@@ -25,11 +21,11 @@ from typing import TypeVar
 import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 from threadpoolctl import threadpool_limits
 
 from oracles import Masks
-from proxyspex.process import ProductKernel, learn_kernel, mean_kernel
+from proxyspex.prior import MIXES, TRIED, Prior, Process, shares_of, signs
+from proxyspex.process import learn_kernel, mean_kernel
 from proxyspex.trees import Terms, mean_terms
 from spex.basis import Basis
 from spex.spectrum import Support
@@ -39,9 +35,6 @@ Rows = NDArray[np.int64]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-SHARES = (0.1, 0.3, 1.0)  # of the product kernel in the process's prior
-NOISES = (0.02, 0.1, 0.3)  # of the process, as a part of the values' variance
-TRIED = np.array([[1, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)  # shares x noises
 MOST_LEARNING = 300  # rows the kernel is learned from
 MOST_ROWS = 2000  # of the process: its work grows with their cube
 MOST_TREE_TERMS = 400  # of which the process is told
@@ -63,6 +56,8 @@ class Fold:
         booster: fitted to them.
         forest: its spectrum.
         held_out: its predictions for the rows inside.
+        singles: how much each single player may matter, (n,), told by all outputs; None
+            where there are few players.
     """
 
     inside: Rows
@@ -70,50 +65,7 @@ class Fold:
     booster: lgb.Booster
     forest: Terms
     held_out: Array
-
-
-@dataclass(frozen=True, eq=False)
-class Process:
-    """The process of one fold, its prior chosen.
-
-    Attributes:
-        kernel: the product kernel.
-        terms: the trees' largest terms, with their shares of the prior variance.
-        rows: it was fitted to.
-        weights: for each share of the kernel, what each row adds, (shares, rows).
-        basis: of the terms.
-    """
-
-    kernel: ProductKernel
-    terms: dict[Support, float]
-    rows: Rows
-    weights: Array
-    basis: Basis
-
-    def predict(self, seen: Masks, masks: Masks) -> Array:
-        """Posterior mean at masks (l, n); `seen` are the masks of `rows`."""
-        smooth = self.kernel(_signs(masks), _signs(seen))
-        told = _told(self.terms, masks, seen, self.basis)
-        own, other = self._by_kernel
-        return smooth @ own + told @ other + self.weights.sum()
-
-    @property
-    def _by_kernel(self) -> tuple[Array, Array]:
-        """What each row adds through the product kernel, and through the terms'."""
-        shares = np.array(SHARES)
-        return shares @ self.weights, (1 - shares) @ self.weights
-
-    def coefficients(
-        self, supports: list[Support], seen: Masks, values: NDArray[np.float32]
-    ) -> Array:
-        """Posterior means of the coefficients; `seen` are the masks of `rows`, and
-        `values` the characters there, (rows, S)."""
-        own, other = self._by_kernel
-        told = np.array([self.terms.get(support, 0.0) for support in supports])
-        told *= values.T @ other.astype(np.float32)
-        told += self.kernel.spectrum(supports, _signs(seen), own, values, self.basis)
-        told[[not support for support in supports]] += self.weights.sum()
-        return told
+    singles: Array | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +103,7 @@ class Blend:
         found: dict[Support, None] = {(): None}
         for fold, process in zip(self.folds, self.processes, strict=True):
             found.update(dict.fromkeys(fold.forest.largest(MOST_TREE_TERMS)))
-            likely = process.kernel.most_probable(MOST_PROBABLE, max_order)
+            likely = process.prior.most_probable(MOST_PROBABLE, max_order)
             found.update(dict.fromkeys(likely))
         return [support for support in found if len(support) <= max_order]
 
@@ -177,6 +129,7 @@ def blend(
     masks: Masks,
     values: Array,
     folds: list[Fold],
+    singles: Array | None,
     basis: Basis,
     rng: np.random.Generator,
 ) -> Blend:
@@ -186,6 +139,7 @@ def blend(
         masks: shape (m, n).
         values: shape (m,), of mean 0 and variance 1.
         folds: see `Fold`; their rows inside are disjoint.
+        singles: as each fold's, of all rows.
         basis: of the folds' spectra, and of all others.
         rng: of the rows that are taken where there are too many.
     """
@@ -194,22 +148,23 @@ def blend(
         trees[fold.inside] = fold.held_out
     distrust = _distrust(values - trees)
     generators = rng.spawn(len(folds))
+    tried = TRIED if singles is not None else TRIED & (MIXES[:, 2:] == 0)
     fits = in_threads(
-        lambda job: _fit(masks, values, distrust, basis, *job),
+        lambda job: _fit(masks, values, distrust, basis, tried, *job),
         list(zip(folds, generators, strict=True)),
     )
-    smooth = np.full((len(SHARES), len(NOISES), len(values)), np.nan)
+    smooth = np.full((*tried.shape, len(values)), np.nan)
     for fold, fit in zip(folds, fits, strict=True):
         smooth[:, :, fold.inside] = fit.held_out
     rows = np.concatenate([fold.inside for fold in folds])
-    mixing = _mixing(values[rows] - smooth[:, :, rows])
+    mixing = _mixing(values[rows] - smooth[:, :, rows], tried)
     mixed = np.tensordot(mixing, smooth, axes=2)
     trust = _trust((values - trees)[rows], (mixed - trees)[rows])
     processes = [
-        Process(fit.kernel, fit.terms, fit.rows, _mixed(mixing, fit.weights), basis)
-        for fit in fits
+        Process(fit.prior, fit.rows, _mixed(mixing, fit.weights)) for fit in fits
     ]
-    whole = _whole(masks, values, distrust, folds, fits, mixing, basis, rng)
+    prior = _mean_prior(folds, fits, singles)
+    whole = _whole(masks, values, distrust, prior, mixing, rng)
     held_out = trees + trust * (mixed - trees)
     outlying = int((distrust > 1).sum())
     return Blend(folds, processes, whole, trust, held_out, outlying, basis)
@@ -217,11 +172,10 @@ def blend(
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """A fold's process under every share and noise that is tried: weights (shares,
-    noises, rows), predictions for the rows inside the fold (shares, noises, inside)."""
+    """A fold's process under every mixture and noise that is tried: weights (mixes,
+    noises, rows), predictions for the rows inside the fold (mixes, noises, inside)."""
 
-    kernel: ProductKernel
-    terms: dict[Support, float]
+    prior: Prior
     rows: Rows
     weights: Array
     held_out: Array
@@ -232,110 +186,44 @@ def _fit(
     values: Array,
     distrust: Array,
     basis: Basis,
+    tried: NDArray[np.bool_],
     fold: Fold,
     rng: np.random.Generator,
 ) -> _Fit:
     rows = np.sort(rng.permutation(fold.rows)[:MOST_ROWS])
     learning = rng.permutation(rows[distrust[rows] == 1])[:MOST_LEARNING]
-    kernel = learn_kernel(_signs(masks[learning]), values[learning], rng)
-    terms = _shares(fold.forest.largest(MOST_TREE_TERMS))
-    prior = _Prior.of(kernel, terms, basis, masks[rows])
-    across = _Prior.of(kernel, terms, basis, masks[rows], masks[fold.inside])
-    weights = prior.weights(values[rows], distrust[rows], TRIED)
-    held_out = np.stack(
-        [across.gram(share) @ weights[i].T for i, share in enumerate(SHARES)]
-    )
-    return _Fit(kernel, terms, rows, weights, held_out.transpose(0, 2, 1))
+    kernel = learn_kernel(signs(masks[learning]), values[learning], rng)
+    terms = shares_of(fold.forest.largest(MOST_TREE_TERMS))
+    prior = Prior(kernel, terms, fold.singles, basis)
+    weights = prior.weights(masks[rows], values[rows], distrust[rows], tried)
+    held_out = prior.predictions(masks[fold.inside], masks[rows], weights)
+    return _Fit(prior, rows, weights, held_out)
+
+
+def _mean_prior(folds: list[Fold], fits: list[_Fit], singles: Array | None) -> Prior:
+    kernel = mean_kernel([fit.prior.kernel for fit in fits])
+    forest = mean_terms([fold.forest for fold in folds])
+    terms = shares_of(forest.largest(MOST_TREE_TERMS))
+    return Prior(kernel, terms, singles, fits[0].prior.basis)
 
 
 def _whole(
     masks: Masks,
     values: Array,
     distrust: Array,
-    folds: list[Fold],
-    fits: list[_Fit],
+    prior: Prior,
     mixing: Array,
-    basis: Basis,
     rng: np.random.Generator,
 ) -> Process:
-    """The process on the rows of all folds, with the mean of their priors."""
-    kernel = mean_kernel([fit.kernel for fit in fits])
-    terms = _shares(
-        mean_terms([fold.forest for fold in folds]).largest(MOST_TREE_TERMS)
-    )
+    """The process on the rows of all folds."""
     rows = np.sort(rng.permutation(len(masks))[:MOST_ROWS])
-    prior = _Prior.of(kernel, terms, basis, masks[rows])
-    weights = prior.weights(values[rows], distrust[rows], mixing > 0)
-    return Process(kernel, terms, rows, _mixed(mixing, weights), basis)
+    weights = prior.weights(masks[rows], values[rows], distrust[rows], mixing > 0)
+    return Process(prior, rows, _mixed(mixing, weights))
 
 
 def _mixed(mixing: Array, weights: Array) -> Array:
-    """Weights of all settings (shares, noises, rows) as those of one process."""
+    """Weights of all settings (mixes, noises, rows) as those of one process."""
     return (mixing[:, :, None] * weights).sum(axis=1)
-
-
-@dataclass(frozen=True, eq=False)
-class _Prior:
-    """Both kernels between some masks and the rows a process is fitted to.
-
-    In single precision, which halves the time: the noise on the diagonal keeps what
-    rounding adds to predictions below a thousandth of the values' spread.
-    """
-
-    smooth: NDArray[np.float32]
-    told: NDArray[np.float32]
-
-    @classmethod
-    def of(
-        cls,
-        kernel: ProductKernel,
-        terms: dict[Support, float],
-        basis: Basis,
-        seen: Masks,
-        masks: Masks | None = None,
-    ) -> "_Prior":
-        left = seen if masks is None else masks
-        smooth = kernel(_signs(left), _signs(seen))
-        return cls(
-            smooth.astype(np.float32, copy=False), _told(terms, left, seen, basis)
-        )
-
-    def gram(self, share: float) -> NDArray[np.float32]:
-        own, other = np.float32(share), np.float32(1 - share)
-        return own * self.smooth + other * self.told + np.float32(1)
-
-    def weights(
-        self, values: Array, distrust: Array, wanted: NDArray[np.bool_]
-    ) -> Array:
-        """(shares, noises, rows): for every setting that is wanted, else 0."""
-        weights: Array = np.zeros((*wanted.shape, len(values)))
-        for i, j in zip(*np.nonzero(wanted), strict=True):
-            gram = self.gram(SHARES[i])
-            gram[np.diag_indices(len(gram))] += (NOISES[j] * distrust).astype("f4")
-            factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
-            right = values.astype(np.float32)
-            weights[i, j] = cho_solve(factor, right, check_finite=False)
-        return weights
-
-
-def _signs(masks: Masks) -> NDArray[np.float32]:
-    return 1 - 2 * masks.astype(np.float32)
-
-
-def _shares(largest: dict[Support, float]) -> dict[Support, float]:
-    """Each term's part of the trees' energy, the mean left out."""
-    energy = {s: c**2 for s, c in largest.items() if s and c}
-    total = sum(energy.values())
-    return {support: e / total for support, e in energy.items()}
-
-
-def _told(
-    terms: dict[Support, float], left: Masks, right: Masks, basis: Basis
-) -> NDArray[np.float32]:
-    """The kernel that the trees' terms make, (l, r)."""
-    shares = np.array([*terms.values()], dtype=np.float32)
-    told: NDArray[np.float32] = basis.characters(left, terms) * shares
-    return told @ basis.characters(right, terms).T
 
 
 def _distrust(errors: Array) -> Array:
@@ -365,11 +253,11 @@ def _trust(missing: Array, step: Array) -> float:
     return trust + pull * (USUAL_TRUST - trust)
 
 
-def _mixing(errors: Array) -> Array:
-    """Weights of shares and noises from held-out errors (shares, noises, rows)."""
+def _mixing(errors: Array, tried: NDArray[np.bool_]) -> Array:
+    """Weights of mixes and noises from held-out errors (mixes, noises, rows)."""
     mean = (errors**2).mean(axis=2)
     logs = -EVIDENCE * errors.shape[2] * np.log(mean + 1e-12)
-    logs[~TRIED] = -np.inf
+    logs[~tried] = -np.inf
     weights = np.exp(logs - logs.max())
     weights[weights < LIGHTEST * weights.sum()] = 0.0
     mixing: Array = weights / weights.sum()

@@ -68,7 +68,8 @@ def fit_output(
     shift, scale = float(tamed.mean()), float(tamed.std())
     standard = (tamed - shift) / scale
     folds = grown(masks, standard, parts, wanted.boosting, wanted.basis, rng)
-    mixed = blend(masks, standard, folds, wanted.basis, rng)
+    singles = None if parts.singles is None else parts.singles[-1]
+    mixed = blend(masks, standard, folds, singles, wanted.basis, rng)
     sparse = sparsify(
         masks, standard, mixed, wanted.num_terms, wanted.max_order, parts.weights
     )

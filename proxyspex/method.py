@@ -195,7 +195,7 @@ class ProxySpex:
         learned = plan.learned_from
         data = Ablated.of(plan.masks[learned], values[learned], plan.telling)
         wanted, weights = self._wanted(plan.basis), self._weights(plan, data)
-        parts = Parts.of(data, wanted.boosting, weights, rng)
+        parts = Parts.of(data, wanted.boosting, weights, plan.basis, rng)
         fits = [
             fit_output(data.masks, column, parts, wanted, generator)
             for column, generator in zip(
