@@ -14,6 +14,7 @@ from spex.explain import explain
 from spex.explanation import Explanation, Status
 from spex.faithfulness import Faithfulness
 from spex.given import explain_values
+from spex.guided import Guided
 from spex.interaction import Interaction
 from spex.method import Method, Plan, Recovery
 from spex.outlook import Outlook, outlook
@@ -28,6 +29,7 @@ __all__ = [
     "Explanation",
     "Faithfulness",
     "Found",
+    "Guided",
     "Interaction",
     "InteractionIndexError",
     "Method",

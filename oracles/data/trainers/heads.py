@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_expit, log_softmax
+from scipy.special import log_expit, log_softmax, softmax
 
 from oracles.base import Values
 from oracles.data.arrays import as_matrix, digest_of
 from oracles.data.classes import Classes, scores_with_absent, with_absent
+from oracles.data.influence import linear_influence, slopes_of
 from oracles.data.targets import Measure, Targets
 from oracles.data.trainer import Indices
 from oracles.data.trainers.basis import Basis
@@ -93,6 +94,39 @@ class LogisticHead:
     ) -> Values:
         """Values (m, k) of m subsets; NaN where a fit did not converge."""
         return self._score(self._fit(kept), targets)
+
+    def influence(self, targets: Targets) -> NDArray[np.float64]:
+        """What keeping each example adds to each value, (n, k), without retraining.
+
+        To first order from the head of all examples; see `oracles.data.influence`.
+
+        Raises:
+            InputError: the targets measure an accuracy, which has no derivative.
+        """
+        if "accuracy" in targets.outputs:
+            raise InputError("outputs holds 'accuracy', which has no derivative.")
+        linear, weights = self._linear, self._start[0]
+        points = linear.basis.coordinates(as_matrix(targets.points, "test points"))
+        columns = slice(1, None) if self._is_binary else slice(None)
+        here = self._probabilities(linear.coordinates @ weights.T)
+        there = self._probabilities(points @ weights.T)
+        right = Measure(linear.classes, targets).right
+        slopes = [slopes_of(kind, there, right)[:, columns] for kind in targets.outputs]
+        own = here[:, columns]
+        curvatures = own[:, :, None] * (np.eye(own.shape[1]) - own[:, None, :])
+        return linear_influence(
+            linear.coordinates,
+            own - linear.classes.one_hot[:, columns],
+            curvatures,
+            np.append(np.full(points.shape[1] - 1, self._l2), 0.0),
+            np.concatenate([s[:, :, None] * points[:, None] for s in slopes]),
+        )
+
+    def _probabilities(self, margins: Array) -> Array:
+        """Of all classes, from margins (l, c)."""
+        if self._is_binary:
+            margins = np.hstack([np.zeros_like(margins), margins])
+        return np.asarray(softmax(margins, axis=1))
 
     @cached_property
     def _problem(self) -> Problem:

@@ -1,0 +1,70 @@
+"""Influence against what leaving one example out really does."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import spex
+from oracles import InputError
+from oracles.data import DataOracle, LogisticHead, RidgeHead, Targets, groups
+from proxyspex import ProxySpex
+
+Make = Callable[[int, int], Any]
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+@pytest.mark.parametrize("outputs", [("margin",), ("loss",), ("margin", "loss")])
+def test_influence_is_the_effect_of_an_example_to_first_order(
+    make_task: Make, num_classes: int, outputs: tuple[str, ...]
+) -> None:
+    task = make_task(num_classes, 350)
+    head = LogisticHead(task.features, task.labels, l2=3.0, tolerance=1e-7)
+    targets = task.targets(*outputs)
+    told = head.influence(targets)
+    masks = ~np.eye(350, dtype=bool)[:40]
+    oracle = DataOracle(head, targets)
+    everything = oracle.evaluate(np.ones((1, 350), dtype=bool))
+    changes = everything - oracle.evaluate(masks)
+    error = np.abs(told[:40] - changes).max() / np.abs(changes).max()
+    assert error < 0.3
+    correlation = np.corrcoef(told[:40].ravel(), changes.ravel())[0, 1]
+    assert correlation > 0.99
+
+
+def test_a_groups_influence_is_the_sum_of_its_examples(make_task: Make) -> None:
+    task = make_task(2, 60)
+    head = LogisticHead(task.features, task.labels)
+    owner = [str(i % 7) for i in range(60)]
+    told = DataOracle(head, task.targets(), players=groups(owner)).influence()
+    single = DataOracle(head, task.targets()).influence()
+    assert told is not None
+    assert single is not None
+    for group in range(7):
+        np.testing.assert_allclose(told[group], single[group::7].sum(axis=0))
+
+
+def test_it_makes_explanations_more_faithful(make_task: Make) -> None:
+    task = make_task(2, 250)
+    oracle = DataOracle(LogisticHead(task.features, task.labels), task.targets())
+    guess = oracle.influence()
+    assert guess is not None
+    method = ProxySpex(max_order=2, num_terms=600)
+    plain = spex.explain(oracle, method=method, budget=150)
+    guided = spex.explain(
+        oracle, method=spex.Guided.additive(method, guess), budget=150
+    )
+    assert guided.spent == plain.spent
+    assert guided.faithfulness > plain.faithfulness + 0.05
+
+
+def test_what_has_no_influence_says_so(make_task: Make) -> None:
+    task = make_task(2, 40)
+    head = LogisticHead(task.features, task.labels)
+    accuracy: Targets = task.targets("accuracy")
+    with pytest.raises(InputError, match="no derivative"):
+        head.influence(accuracy)
+    assert DataOracle(head, accuracy).influence() is None
+    ridge = RidgeHead(task.features, task.labels)
+    assert DataOracle(ridge, task.targets()).influence() is None

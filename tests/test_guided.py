@@ -1,0 +1,120 @@
+"""A first guess: it adds nothing but what it knows, and costs no ablations."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+import spex
+from proxyspex import ProxySpex
+from spex import Guided, MethodError, SparseFourier
+from spex.coded import Spex
+from spex.exact import every_mask
+from spex.testing import MethodContract
+
+N = 60
+
+
+class Unguided(Guided):
+    """A guess of nothing, of whatever game is asked for."""
+
+    def __init__(self, method: ProxySpex) -> None:
+        object.__setattr__(self, "method", method)
+
+    def _check_players(self, num_players: int) -> None:
+        object.__setattr__(self, "n", num_players)
+
+    def recover(self, plan, values, rng):  # type: ignore[no-untyped-def]
+        blank = SparseFourier.from_terms(
+            plan.masks.shape[1], [()], np.zeros((1, values.shape[1]))
+        )
+        return Guided(self.method, blank).recover(plan, values, rng)
+
+
+class TestGuided(MethodContract):
+    def make_method(self) -> Guided:
+        return Unguided(ProxySpex())
+
+
+def dense_game(seed: int = 0) -> tuple[SparseFourier, np.ndarray]:
+    """Effects of all players, some pairs, in two outputs; and the effects."""
+    rng = np.random.default_rng(seed)
+    effects = rng.normal(size=(N, 2))
+    terms = {(i,): -effects[i] / 2 for i in range(N)}
+    for pair in list(combinations(range(8), 2))[:10]:
+        terms[pair] = 0.4 * rng.normal(size=2)
+    return SparseFourier.from_dict(N, terms), effects
+
+
+def r2(e: spex.Explanation, truth: SparseFourier, full: bool) -> float:
+    masks = np.random.default_rng(9).random((2000, N)) < 0.5
+    predict = e.full if full else e.fourier
+    errors = ((predict(masks) - truth(masks)) ** 2).mean(axis=0)
+    return float((1 - errors / truth(masks).var(axis=0)).mean())
+
+
+def test_a_good_guess_in_any_units_saves_ablations() -> None:
+    truth, effects = dense_game()
+    units = np.array([0.2, -3.0])
+    method = ProxySpex(max_order=2)
+    plain = spex.explain(truth, players=N, method=method, budget=100)
+    guided = Guided.additive(method, units * effects)
+    good = spex.explain(truth, players=N, method=guided, budget=100)
+    assert good.spent == plain.spent == 100
+    for full in (True, False):
+        assert r2(good, truth, full) > 0.85
+        assert r2(plain, truth, full) < 0.8
+    assert good.faithfulness == pytest.approx(r2(good, truth, False), abs=0.05)
+    assert float(good.full_faithfulness) == pytest.approx(  # type: ignore[arg-type]
+        r2(good, truth, True), abs=0.05
+    )
+    assert "first guess, times 4.7" in good.provenance.reason
+
+
+def test_a_guess_that_is_noise_does_little_harm() -> None:
+    truth, _ = dense_game()
+    noise = np.random.default_rng(3).normal(size=(N, 2))
+    method = ProxySpex(max_order=2)
+    plain = spex.explain(truth, players=N, method=method, budget=300)
+    bad = spex.explain(
+        truth, players=N, method=Guided.additive(method, noise), budget=300
+    )
+    assert r2(bad, truth, True) > r2(plain, truth, True) - 0.02
+
+
+def test_the_surrogate_is_the_spectrum_and_predicts_what_was_held_out() -> None:
+    truth, effects = dense_game()
+    method = Guided.additive(ProxySpex(max_order=2), effects)
+    plan = method.plan(N, 150, np.random.default_rng(0))
+    found = method.recover(plan, truth(plan.masks), np.random.default_rng(1))
+    assert found.standard_errors.shape == found.fourier.coefficients.shape
+    assert (found.standard_errors > 0).all()
+    errors = truth(plan.masks[found.held_out]) - found.held_out_predictions
+    assert 1 - errors.var() / truth(plan.masks).var() > 0.9
+
+
+def test_coded_designs_can_be_guided_too() -> None:
+    truth = SparseFourier.from_dict(20, {(): 1.0, (2,): 3.0, (4, 9): 1.0})
+    guess = np.zeros((20, 1))
+    guess[2] = 1.0
+    method = Guided.additive(Spex(max_order=2), guess)
+    budget = 8 * method.min_budget(20)
+    e = spex.explain(truth, players=20, method=method, budget=budget)
+    masks = every_mask(5).repeat(4, axis=1)
+    np.testing.assert_allclose(e.predict(masks), truth(masks)[:, 0], atol=0.05)
+
+
+def test_guesses_of_something_else_are_refused() -> None:
+    method = Guided.additive(ProxySpex(), np.ones((5, 2)))
+    with pytest.raises(MethodError, match="5 players"):
+        spex.explain(lambda m: m.sum(axis=1), players=30, method=method, budget=50)
+    with pytest.raises(MethodError, match="2 outputs"):
+        spex.explain_values(
+            np.random.default_rng(0).random((60, 5)) < 0.5,
+            np.zeros(60),
+            method=method,
+        )
+    with pytest.raises(MethodError, match="is a name"):
+        Guided("proxyspex", method.guess)  # type: ignore[arg-type]
+    with pytest.raises(MethodError, match="masks of its own"):
+        Guided.additive(Spex(), np.ones((20, 1))).given(np.ones((9, 20), dtype=bool))
