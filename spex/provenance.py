@@ -1,6 +1,6 @@
 """How an explanation came about."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,10 @@ class Provenance:
         ablation_seconds, recovery_seconds: wall-clock time of the two steps.
         subject: the oracle's description.
         versions: of the packages that matter.
+        removals: what was proposed to be removed, and what came of it, as
+            `spex.influence.Removal` has it.
+        circuits: what was proposed to work alone, and what came of it, as
+            `spex.circuits.Circuit` has it.
     """
 
     method: str
@@ -33,3 +37,5 @@ class Provenance:
     recovery_seconds: float
     subject: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    removals: Sequence[Mapping[str, Any]] = ()
+    circuits: Sequence[Mapping[str, Any]] = ()

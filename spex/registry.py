@@ -17,6 +17,7 @@ from spex.method import Learner, Method
 
 GROUP = "spex.methods"
 LEARNER = "proxyspex"  # learns from masks of any design
+MAX_ORDER = 5  # largest interaction looked for, by default
 SPEX_B = 6  # from 2^6 bins a group on, coded designs resolve what trees blur
 
 
@@ -58,7 +59,7 @@ def choose(
     name, reason = method, "asked for"
     if method == "auto":
         name, reason = _automatic(num_players, budget, max_order)
-    chosen = _checked(_load(name, max_order))
+    chosen = _checked(load_method(name, max_order))
     needed = min(chosen.min_budget(num_players), 2 ** min(num_players, 62))
     if budget < needed:
         raise BudgetError(
@@ -85,7 +86,9 @@ def choose_learner(
     if num_players < 63 and distinct == 2**num_players:
         return Exact(), "exact", f"all 2^{num_players} masks were given"
     name = method if isinstance(method, str) else type(method).__name__
-    found = _checked(_load(method, max_order) if isinstance(method, str) else method)
+    found = _checked(
+        load_method(method, max_order) if isinstance(method, str) else method
+    )
     if not isinstance(found, Learner):
         raise MethodError(
             f"method={name!r} needs masks of its own design, and these were given. Use "
@@ -107,7 +110,7 @@ def choose_learner(
 
 def least_budget(method: str | Method[Any], num_players: int, max_order: int) -> int:
     """The least budget a method that `choose` accepts can use; "auto" has none."""
-    chosen = _load(method, max_order) if isinstance(method, str) else method
+    chosen = load_method(method, max_order) if isinstance(method, str) else method
     return int(min(chosen.min_budget(num_players), 2 ** min(num_players, 62)))
 
 
@@ -167,9 +170,10 @@ def default_budget(num_players: int) -> int:
     return min(bounded, 2 ** min(num_players, 20))
 
 
-def _load(name: str, max_order: int) -> Method[Any]:
+def load_method(name: str, max_order: int = MAX_ORDER, **settings: Any) -> Method[Any]:
+    """An installed method by its name, with settings of its own if it has any."""
     (point,) = (p for p in entry_points(group=GROUP) if p.name == name)
-    return point.load()(max_order=max_order)
+    return point.load()(max_order=max_order, **settings)
 
 
 def _checked(method: Any) -> Method[Any]:

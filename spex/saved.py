@@ -113,5 +113,7 @@ def _check_consistent(data: Mapping[str, Any]) -> None:
     if not all(isinstance(player, int) for player in players):
         raise ValueError("a player of a support is not a whole number")
     subject = data["provenance"]["subject"]
-    if "text" in subject and len(subject["spans"]) != len(data["players"]):
-        raise ValueError("there are not as many spans as players")
+    if "text" in subject:
+        described = len(subject["spans"]) + len(subject.get("components", ()))
+        if described != len(data["players"]):
+            raise ValueError("there are not as many spans as players")

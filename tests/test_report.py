@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from spex import Explanation, explain
@@ -150,7 +151,7 @@ def test_the_terminal_shows_any_text_as_it_is_within_its_width() -> None:
     said = printed(explained(NASTY))
     assert "[red]markup[/red]" in said
     assert "<script>alert(1)</script>" in said
-    assert max(map(len, said.splitlines())) <= 80
+    assert max(map(cell_len, said.splitlines())) <= 80
 
 
 def test_the_terminal_shows_values_intervals_and_costs() -> None:

@@ -5,6 +5,7 @@ Nothing here imports torch before a model is loaded.
 
 from oracles.components.behaviour import BEHAVIOURS
 from oracles.components.components import UNITS, Component, Directions
+from oracles.components.mixed import MixedOracle
 from oracles.components.oracle import ABLATIONS, ComponentOracle
 from oracles.components.prompts import TaskPrompt, read_task_prompts
 
@@ -15,6 +16,7 @@ __all__ = [
     "Component",
     "ComponentOracle",
     "Directions",
+    "MixedOracle",
     "TaskPrompt",
     "read_task_prompts",
 ]

@@ -70,7 +70,7 @@ def run_each(
 
 
 class Intact:
-    """Hidden states of the intact prompts at the heights where passes begin.
+    """What goes on in the intact prompts at the heights where passes begin.
 
     Args:
         passes: of the model.
@@ -79,25 +79,37 @@ class Intact:
 
     def __init__(self, passes: Passes, prompts: Sequence[Encoded]) -> None:
         self._passes, self._prompts = passes, prompts
+        self._done: set[int] = set()
         self._states: dict[int, list[Any]] = {}
+        self._heads: dict[int, list[Any]] = {}
 
     def prepare(self, starts: Sequence[int]) -> None:
-        """Compute the input of these layers where it is not known; 0 needs none."""
-        missing = frozenset(s for s in starts if s and s not in self._states)
+        """Compute the input and the heads of these layers where they are not known."""
+        missing = frozenset(starts) - self._done
         if not missing:
             return
-        fresh: dict[int, list[Any]] = {s: [None] * len(self._prompts) for s in missing}
         for batch, setting, _ in run_each(
             self._passes, self._prompts, lambda: Pass(wanted=missing)
         ):
-            for start in missing:
-                for i, state in zip(batch, setting.states[start], strict=True):
-                    fresh[start][i] = state
-        self._states.update(fresh)
+            for known, fresh in (
+                (self._states, setting.states),
+                (self._heads, setting.heads),
+            ):
+                for start, states in fresh.items():
+                    kept = known.setdefault(start, [None] * len(self._prompts))
+                    for i, state in zip(batch, states, strict=True):
+                        kept[i] = state
+        self._done |= missing
 
     def at(self, start: int, prompts: Sequence[int]) -> Any:
-        """Input of a layer for prompts of one length, (rows, tokens, width)."""
+        """Input of a layer for prompts of one length, (rows, tokens, width); None for
+        the lowest."""
         return _stacked(self._states[start], prompts) if start else None
+
+    def heads_at(self, start: int, prompts: Sequence[int]) -> Any:
+        """What its heads put out, (rows, tokens, coordinates); None if not needed."""
+        known = self._heads.get(start)
+        return None if known is None else _stacked(known, prompts)
 
 
 def intact_logs(passes: Passes, prompts: Sequence[Encoded]) -> list[Any]:

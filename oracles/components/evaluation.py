@@ -117,6 +117,7 @@ class Evaluation:
             places=self._column("places", prompts) if has_places else None,
             start=start,
             hidden=self._intact.at(start, prompts),
+            known=self._intact.heads_at(start, prompts),
         )
         is_ablated = ~masks.all(axis=0)
         for site in np.flatnonzero(self._acts[:, is_ablated].any(axis=1)).tolist():

@@ -39,6 +39,8 @@ class Layer:
         width: of the residual stream.
         is_mixture: whether the MLP is a mixture of experts, which has no single down
             projection.
+        before, after: linear maps called before the projection (queries, keys, values),
+            and from it on.
     """
 
     index: int
@@ -54,6 +56,8 @@ class Layer:
     head_width: int
     width: int
     is_mixture: bool
+    before: tuple[Any, ...]
+    after: tuple[Any, ...]
 
     @property
     def found(self) -> str:
@@ -227,6 +231,8 @@ def _layer(
         head_width=wide // heads,
         width=width,
         is_mixture=is_mixture,
+        before=tuple(c.module for c in calls[:projection]),
+        after=tuple(c.module for c in calls[projection:]),
     )
 
 

@@ -17,7 +17,7 @@ from oracles.components.activations import (
     Zeros,
 )
 from oracles.components.behaviour import BEHAVIOURS
-from oracles.components.components import Directions, make_components
+from oracles.components.components import Components, Directions, make_components
 from oracles.components.evaluation import Evaluation
 from oracles.components.layers import find_layers
 from oracles.components.passes import Passes
@@ -117,24 +117,19 @@ class ComponentOracle:
             else tuple(f"{behaviour} of prompt {i}" for i in range(len(prompts)))
         )
         self.description: Mapping[str, Any] = {
-            "kind": "components",
-            "model": loaded.name,
-            "dtype": str(loaded.model.dtype),
-            "unit": unit,
-            "components": [asdict(component) for component in self.components],
+            **described(loaded, made, unit),
             "behaviour": behaviour,
             "ablation": ablation,
             "reference": list(reference),
             "prompts": [asdict(prompt) for prompt in prompts],
             "per_prompt": per_prompt,
-            "sites": [_identity(site.owner, site.directions) for site in made.sites],
         }
         passes = Passes(loaded, found, made.sites)
         replacement = ABLATIONS[ablation](passes, others)
         self._evaluation = Evaluation(
             passes, made, encoded, self._behaviour, replacement, batch_size
         )
-        self._check_not_constant()
+        check_varies(self._evaluation.values, len(self.players), behaviour)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -147,23 +142,47 @@ class ComponentOracle:
         values = self._evaluation.values(masks)
         return values.mean(axis=1, keepdims=True) if self._is_mean else values
 
-    def _check_not_constant(self) -> None:
-        """Refuse a behaviour that no ablation changes."""
-        masks = np.random.default_rng(0).random((2 + TRIED, len(self.players))) < 0.5
-        masks[0], masks[1] = True, False
-        values = self._evaluation.values(masks)
-        if np.ptp(values, axis=0).max() <= 1e-6 * max(1.0, np.abs(values).max()):
-            raise InputError(
-                f"behaviour={self._behaviour.name!r} is {values[0].mean():.4g} with "
-                f"everything working, with nothing, and under {TRIED} random masks: "
-                "there is nothing to explain. Use other prompts, another behaviour, or "
-                "corrupted prompts that differ from the intact ones."
-            )
-        if not np.isfinite(values).all():
-            raise InputError(
-                f"behaviour={self._behaviour.name!r} is not finite under some masks. "
-                "Use another behaviour or ablation, or load the model in float32."
-            )
+
+def described(loaded: LoadedModel, made: Components, unit: str) -> dict[str, Any]:
+    """Model and players, for an oracle's description."""
+    return {
+        "kind": "components",
+        "model": loaded.name,
+        "dtype": str(loaded.model.dtype),
+        "unit": unit,
+        "components": [asdict(component) for component in made.players],
+        "sites": [_identity(site.owner, site.directions) for site in made.sites],
+    }
+
+
+def check_varies(
+    measure: Callable[[Masks], Values], num_players: int, behaviour: str
+) -> None:
+    """Refuse a behaviour that no ablation changes.
+
+    Args:
+        measure: from masks (m, n) to values (m, prompts).
+        num_players: n.
+        behaviour: its name.
+
+    Raises:
+        InputError: it is constant, or not finite.
+    """
+    masks = np.random.default_rng(0).random((2 + TRIED, num_players)) < 0.5
+    masks[0], masks[1] = True, False
+    values = measure(masks)
+    if np.ptp(values, axis=0).max() <= 1e-6 * max(1.0, np.abs(values).max()):
+        raise InputError(
+            f"behaviour={behaviour!r} is {values[0].mean():.4g} with everything "
+            f"working, with nothing, and under {TRIED} random masks: there is nothing "
+            "to explain. Use other prompts, another behaviour, or corrupted prompts "
+            "that differ from the intact ones."
+        )
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"behaviour={behaviour!r} is not finite under some masks. Use another "
+            "behaviour or ablation, or load the model in float32."
+        )
 
 
 def _check_settings(

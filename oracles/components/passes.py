@@ -6,7 +6,8 @@ touched. What a hook does depends on the pass its thread is in (`Pass`), so that
 can run side by side; outside of a pass it does nothing.
 
 Layers below the first one that must run are not computed: they hand on the hidden
-states that a clean pass left at that height.
+states that a clean pass left at that height. Nor are the attention of that layer and,
+for tokens whose logits are not read, the end of the last layer; see `shortcuts`.
 """
 
 import threading
@@ -19,8 +20,19 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from oracles.components.components import INPUT, Site
-from oracles.components.layers import Layer
+from oracles.components.layers import PROBE, Layer
+from oracles.components.shortcuts import (
+    Attention,
+    at,
+    find_attentions,
+    narrowed,
+    token_by_token,
+    widened,
+)
 from oracles.features.models.loading import LoadedModel
+
+ROUNDING = 1.2e-7  # of float32: in fewer bits a class may hide what it is read off
+MOST_ROUNDINGS = 100
 
 _LOCKS: WeakKeyDictionary[Any, RLock] = WeakKeyDictionary()
 """Model -> held while hooks are in it, so that two oracles of one take turns."""
@@ -38,8 +50,13 @@ class Pass:
         others: site -> what takes the place of ablated coordinates.
         start: lowest layer that runs; those below hand on `hidden`.
         hidden: what comes out of layer start - 1, (rows, tokens, width).
-        wanted: layers whose input is kept in `states`.
+        known: what the heads of layer start put out, (rows, tokens, coordinates); None
+            if that has to be computed.
+        wanted: layers whose input is kept in `states`, and whose heads' outputs in
+            `heads`.
         notes: whether the coordinates at all sites are kept in `coordinates`.
+        size: rows, tokens.
+        reads: positions to which the end of the last layer is narrowed, (rows, places).
     """
 
     places: Any = None
@@ -47,10 +64,14 @@ class Pass:
     others: dict[int, Any] = field(default_factory=dict)
     start: int = 0
     hidden: Any = None
+    known: Any = None
     wanted: frozenset[int] = frozenset()
     notes: bool = False
     states: dict[int, Any] = field(default_factory=dict)
+    heads: dict[int, Any] = field(default_factory=dict)
     coordinates: dict[int, Any] = field(default_factory=dict)
+    size: tuple[int, int] = (0, 0)
+    reads: Any = None
     is_narrowed: bool = False
 
 
@@ -80,15 +101,57 @@ class Passes:
         pad = getattr(loaded.model.config, "pad_token_id", None)
         is_single = loaded.task == "text-classifier" and pad is None
         self.most_rows = 1 if is_single else None
+        self._late: list[Any] = []
+        self._attentions: dict[int, Attention] = {}
+        self._find_shortcuts()
+
+    def _find_shortcuts(self) -> None:
+        """See which parts of the first and last layers may be left out."""
+        import torch
+
+        model = self._loaded.model
+        ids = torch.arange(1, PROBE + 1, device=self.device)[None]
+        ids = ids % model.config.get_text_config().vocab_size
+        is_writer = self._loaded.task != "text-classifier"
+        place = PROBE - 1 if is_writer else 0
+        places = ids.new_full((1, 1), place) if is_writer else None
+        with torch.inference_mode():
+            whole = self._probe(ids, places)
+            # directions change what enters the layer above them
+            blocks = {layer.block for layer in self._layers}
+            if not any(site.module in blocks for site in self._sites):
+                self._attentions = find_attentions(
+                    self._layers, lambda: self._probe(ids, places)
+                )
+            self._late = token_by_token(self._layers[-1])
+            error = (self._probe(ids, places) - whole).abs().max()
+        rounding = torch.finfo(model.dtype).eps if is_writer else ROUNDING
+        if not error <= MOST_ROUNDINGS * rounding * whole.abs().max():
+            self._late = []  # a class is read off other tokens, too
+
+    def _probe(self, ids: Any, places: Any) -> Any:
+        with self.hooked():
+            return self.run(ids, Pass(places=places))
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
         """With hooks in the model; `run` may be called from several threads."""
         with _LOCKS.setdefault(self._loaded.model, RLock()), ExitStack() as stack:
+            for module in self._late:
+                for hook in self._narrowing(module):
+                    stack.callback(hook.remove)
             for number, site in enumerate(self._sites):
                 stack.callback(self._hook(site, number).remove)
             for layer in self._layers:
-                stack.enter_context(_replaced_forward(layer, self._local))
+                replaced = partial(self._run_layer, layer)
+                stack.enter_context(_replaced_forward(layer.block, replaced))
+            for index, attention in self._attentions.items():
+                layer = self._layers[index]
+                replaced = partial(self._run_attention, layer, attention)
+                stack.enter_context(_replaced_forward(attention.module, replaced))
+                note = partial(self._note_heads, layer)
+                hook = layer.projection.register_forward_pre_hook(note)
+                stack.callback(hook.remove)
             head = self._loaded.model.get_output_embeddings()
             if head is not None:
                 stack.callback(head.register_forward_pre_hook(self._narrow).remove)
@@ -97,6 +160,8 @@ class Passes:
     def run(self, ids: Any, setting: Pass) -> Any:
         """Logits (rows, places, v), in float32, of token ids (rows, tokens)."""
         inputs = {"input_ids": ids, "attention_mask": ids.new_ones(ids.shape)}
+        setting.size = (ids.shape[0], ids.shape[1])
+        setting.reads = self._reads(ids, setting)
         self._local.setting = setting
         try:
             output = self._loaded.model(**inputs, **self._settings)
@@ -106,8 +171,66 @@ class Passes:
         if setting.places is None:
             return logits[:, None].float()
         if not setting.is_narrowed:
-            logits = _at(logits, setting.places)
+            logits = at(logits, setting.places)
         return logits.float()
+
+    def _reads(self, ids: Any, setting: Pass) -> Any:
+        """Positions to which the end of the last layer is narrowed; None if it is not.
+
+        Those of a classifier are its first token.
+        """
+        if not self._late or setting.notes or self.depth in setting.wanted:
+            return None
+        places = setting.places
+        if places is None:
+            return ids.new_zeros(len(ids), 1)
+        return places if 2 * places.shape[1] <= ids.shape[1] else None
+
+    def _narrowing(self, module: Any) -> tuple[Any, Any]:
+        """Hooks by which a module sees only the tokens that are read."""
+
+        def before(module: Any, args: Any, kwargs: Any) -> Any:
+            setting: Pass | None = getattr(self._local, "setting", None)
+            if setting is None or setting.reads is None:
+                return None
+            cut = partial(narrowed, size=setting.size, reads=setting.reads)
+            return tuple(map(cut, args)), {k: cut(v) for k, v in kwargs.items()}
+
+        def after(module: Any, args: Any, output: Any) -> Any:
+            setting: Pass | None = getattr(self._local, "setting", None)
+            if setting is None or setting.reads is None:
+                return None
+            return widened(output, setting.size, setting.reads)
+
+        return (
+            module.register_forward_pre_hook(before, with_kwargs=True),
+            module.register_forward_hook(after),
+        )
+
+    def _note_heads(self, layer: Layer, module: Any, args: Any) -> None:
+        setting: Pass | None = getattr(self._local, "setting", None)
+        if setting is not None and layer.index in setting.wanted:
+            setting.heads[layer.index] = args[0]
+
+    def _run_attention(
+        self, layer: Layer, attention: Attention, compute: Any, args: Any, kwargs: Any
+    ) -> Any:
+        setting: Pass | None = getattr(self._local, "setting", None)
+        if setting is None or setting.known is None or layer.index != setting.start:
+            return compute(*args, **kwargs)
+        return attention.output(layer, setting.known)
+
+    def _run_layer(self, layer: Layer, compute: Any, args: Any, kwargs: Any) -> Any:
+        setting: Pass | None = getattr(self._local, "setting", None)
+        if setting is not None and layer.index < setting.start:
+            if not layer.num_outputs:
+                return setting.hidden
+            return (setting.hidden, *[None] * (layer.num_outputs - 1))
+        output = compute(*args, **kwargs)
+        if setting is not None and layer.index + 1 in setting.wanted:
+            hidden = output[0] if isinstance(output, tuple) else output
+            setting.states[layer.index + 1] = hidden
+        return output
 
     def _hook(self, site: Site, number: int) -> Any:
         if site.side == INPUT:
@@ -141,6 +264,8 @@ class Passes:
         # some models run their MLP on all rows' tokens in one line
         rows = states.reshape(len(kept), -1, states.shape[-1])
         kept, others = kept.to(rows.device), setting.others[number].to(rows.device)
+        if others.dim() == 3 and others.shape[1] != rows.shape[1]:
+            others = at(others, setting.reads)  # they are of all tokens
         changed = site.replaced(rows, kept, others)
         return changed.reshape(states.shape)
 
@@ -150,43 +275,27 @@ class Passes:
         if setting is None or setting.places is None:
             return None
         setting.is_narrowed = True
-        return (_at(args[0], setting.places), *args[1:])
-
-
-def _at(states: Any, places: Any) -> Any:
-    """States (rows, tokens, d) at each row's places, (rows, places, d)."""
-    index = places[..., None].to(states.device).expand(-1, -1, states.shape[-1])
-    return states.gather(1, index)
+        return (at(args[0], setting.places), *args[1:])
 
 
 @contextmanager
-def _replaced_forward(layer: Layer, local: threading.local) -> Iterator[None]:
-    """With a layer that can hand on what is known instead of computing it.
+def _replaced_forward(module: Any, replaced: Any) -> Iterator[None]:
+    """With a module that can hand on what is known instead of computing it.
 
     A hook cannot keep a module from running, so the instance gets a `forward` of its
-    own for the time being.
+    own for the time being: `replaced(compute, args, kwargs)`.
     """
-    block = layer.block
-    before = block.__dict__.get("forward")
-    compute = block.forward
+    before = module.__dict__.get("forward")
+    compute = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        setting: Pass | None = getattr(local, "setting", None)
-        if setting is not None and layer.index < setting.start:
-            if not layer.num_outputs:
-                return setting.hidden
-            return (setting.hidden, *[None] * (layer.num_outputs - 1))
-        output = compute(*args, **kwargs)
-        if setting is not None and layer.index + 1 in setting.wanted:
-            hidden = output[0] if isinstance(output, tuple) else output
-            setting.states[layer.index + 1] = hidden
-        return output
+        return replaced(compute, args, kwargs)
 
-    block.forward = forward
+    module.forward = forward
     try:
         yield
     finally:
         if before is None:
-            del block.forward
+            del module.forward
         else:
-            block.forward = before
+            module.forward = before

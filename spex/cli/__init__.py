@@ -1,4 +1,4 @@
-"""The command line: `spex explain`, `spex plan`, `spex report`, `spex demo`.
+"""The command line: `spex explain`, `components`, `data`, `plan`, `report`, `demo`.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0
 done, 1 a clear error, 2 a command that cannot be read, 3 less faithful than
@@ -14,6 +14,8 @@ from pathlib import Path
 from rich.console import Console
 
 from oracles import InterruptedRun, OracleError
+from spex.cli.components import add_components
+from spex.cli.data import add_data
 from spex.cli.options import (
     add_endpoint,
     add_output,
@@ -21,7 +23,13 @@ from spex.cli.options import (
     add_question,
     add_recovery,
 )
-from spex.cli.results import check_outputs, opened_ledger, progress_bar, show
+from spex.cli.results import (
+    check_outputs,
+    opened_ledger,
+    progress_bar,
+    show,
+    spending_told,
+)
 from spex.errors import SpexError
 from spex.explain import explain
 from spex.outlook import outlook
@@ -71,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_explain(commands.add_parser("explain", help="explain a model's answer"))
+    add_components(
+        commands.add_parser("components", help="explain which parts of a model do it")
+    )
+    add_data(
+        commands.add_parser("data", help="explain what training examples do together")
+    )
     _add_plan(commands.add_parser("plan", help="what a budget buys, before any of it"))
     _add_report(commands.add_parser("report", help="show a saved result again"))
     _add_demo(commands.add_parser("demo", help="explain a review with the small model"))
@@ -119,7 +133,7 @@ def _explain(options: argparse.Namespace) -> int:
     earlier = None if options.earlier is None else load(options.earlier)
     with opened_ledger(options) as ledger:
         oracle = make_oracle(options)
-        with progress_bar(options) as progress:
+        with spending_told(oracle, options), progress_bar(options) as progress:
             explanation = explain(
                 oracle,
                 method=options.method,

@@ -51,11 +51,36 @@ def _add_cut(parser: argparse.ArgumentParser) -> None:
         help="word, sentence, token, line, paragraph, document, example, json, turn, "
         "regex:PATTERN (each match) or between:PATTERN",
     )
+    _add_finer(parser)
+    _add_removal(parser)
+
+
+def _add_finer(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("cut in two levels").add_argument
+    add(
+        "--refine",
+        type=Path,
+        metavar="RESULT",
+        help="cut what mattered in this result (--json) of the same prompt further, "
+        "and keep the others",
+    )
+    add("--finer", help="what --refine cuts them into (default sentence)")
+
+
+def _add_removal(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("how it is removed").add_argument
     add(
         "--removal",
         default="delete",
-        help="delete (default), mask, unknown, pad, replace:TEXT, or attention, which "
-        "hides tokens and keeps positions",
+        help="delete (default), mask, unknown, pad, replace:TEXT, attention, which "
+        "hides tokens and keeps positions, or resample, which draws from --reference",
+    )
+    add(
+        "--reference",
+        type=Path,
+        metavar="FILE",
+        help="texts like the one explained, in the form of --passages, from which "
+        "resample draws",
     )
 
 
@@ -70,6 +95,8 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     )
     add("--device", help="such as cpu or cuda:0")
     add("--dtype", help="such as float32 or bfloat16")
+    add("--device-map", help="auto, to spread a model over all devices")
+    add("--quantize", choices=("8bit", "4bit"), help="load fewer bits a weight")
     _add_target(parser)
 
 
@@ -123,19 +150,37 @@ def add_endpoint(parser: argparse.ArgumentParser) -> None:
     add(
         "--api",
         choices=("completions", "chat", "sampled"),
-        default="chat",
         help="what the server can do: echoed log-probabilities, log-probabilities of "
         "the answer's first token (default), or answers only",
     )
     add(
         "--key-variable",
-        default="OPENAI_API_KEY",
         help="environment variable of the key (default OPENAI_API_KEY)",
     )
-    add("--max-requests", type=int, default=10_000, help="hard cap (default 10,000)")
-    add("--concurrency", type=int, default=8, help="requests at a time (default 8)")
+    add("--max-requests", type=int, help="hard cap of this command (default 10,000)")
+    add("--concurrency", type=int, help="requests at a time (default 8)")
     add("--requests-per-minute", type=float, help="limit (default: none)")
-    add("--draws", type=int, default=1, help="answers an ablation (sampled; default 1)")
+    add("--timeout", type=float, help="seconds for one answer (default 60)")
+    add(
+        "--extra",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a further field of every request, such as reasoning_effort=low; the "
+        "value is JSON or else a text, and null takes the field out",
+    )
+    _add_sampling(parser)
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("answers of a remote model (sampled)").add_argument
+    add("--draws", type=int, help="answers an ablation (default 1)")
+    add("--temperature", type=float, help="default 0 for one draw, 1 for more")
+    add(
+        "--max-answer-tokens",
+        type=int,
+        help="where an answer is cut (default 64); reasoning counts",
+    )
     add(
         "--prices",
         type=float,

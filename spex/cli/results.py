@@ -10,12 +10,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from oracles import InputError, Ledger, LedgerError, Progress
+from oracles import InputError, Ledger, LedgerError, Oracle, Progress
+from spex.components import KIND as COMPONENTS
 from spex.explanation import Explanation
 from spex.files import check_writable, write_text
+from spex.influence import KIND as DATA
 
 EXIT_UNFAITHFUL = 3
-FILES = ("file", "messages", "passages", "result", "earlier", "ledger", "out", "json")
+READ = (
+    *("file", "messages", "passages", "reference", "prompts", "directions"),
+    *("result", "earlier", "refine", "train", "test"),
+)
+FILES = (*READ, "ledger", "out", "json")
 
 
 def check_outputs(options: argparse.Namespace) -> None:
@@ -83,8 +89,37 @@ def progress_bar(options: argparse.Namespace) -> Iterator[Progress | None]:
         yield bar
 
 
+@contextmanager
+def spending_told(oracle: Oracle, options: argparse.Namespace) -> Iterator[None]:
+    """Say on standard error what a remote model was asked, however the run ends."""
+    try:
+        yield
+    finally:
+        if options.endpoint is not None and not options.quiet:
+            for line in _spending(oracle, options):
+                print(f"spex: {line}", file=sys.stderr)
+
+
+def _spending(oracle: Oracle, options: argparse.Namespace) -> Iterator[str]:
+    from oracles.remote import Prices, RemoteOracle
+
+    if not isinstance(oracle, RemoteOracle):
+        return
+    yield f"sent {oracle.spent(Prices(*options.prices) if options.prices else None)}"
+    if bounds := oracle.account.get("bounds"):
+        yield (
+            f"in {bounds:.0%} of the answers a token was not listed, and counts with "
+            "the most it can have"
+        )
+    if oracle.noise is not None:
+        shown = ", ".join(f"{error:.2g}" for error in oracle.noise)
+        yield f"the values' standard error is {shown}, over {options.draws} draws each"
+
+
 def show(explanation: Explanation, options: argparse.Namespace) -> int:
     """Print and write the explanation; the exit code."""
+    from spex.report.components_terminal import print_components
+    from spex.report.data_terminal import print_data
     from spex.report.html import render_html
     from spex.report.terminal import print_explanation
 
@@ -94,7 +129,10 @@ def show(explanation: Explanation, options: argparse.Namespace) -> int:
     elif options.json is not None:
         explanation.save(options.json)
     if not (options.quiet or to_stdout):
-        print_explanation(explanation, Console(), options.index, options.top)
+        kind = str(explanation.provenance.subject.get("kind"))
+        told = {COMPONENTS: print_components, DATA: print_data}
+        printed = told.get(kind, print_explanation)
+        printed(explanation, Console(), options.index, options.top)
     if options.out is not None:
         write_text(options.out, render_html(explanation, options.index, options.top))
         if not (options.quiet or to_stdout):

@@ -6,15 +6,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from oracles import InputError, Oracle
-from spex.registry import default_budget
+import numpy as np
 
-MEANINGLESS = {
-    "completions": (),
-    "chat": ("value", "per_token"),
-    "sampled": ("against", "choice", "per_token"),
-}
-"""What is asked over an endpoint -> options that mean nothing for it."""
+from oracles import InputError, Oracle
+from spex.cli.remote import ENDPOINT_ONLY, MEANINGLESS, remote_oracle
+from spex.saved import load
+
+QUANTIZED = {"8bit": {"load_in_8bit": True}, "4bit": {"load_in_4bit": True}}
+"""--quantize -> how transformers loads it, with bitsandbytes."""
+
+MATTERS = 0.05
+"""A segment mattered that has this part of the most that any has of the variance."""
+
+HERE_ONLY = ("question", "truncate", "device", "dtype", "device_map", "quantize")
+"""Options that mean nothing for a model behind a server."""
 
 
 def make_oracle(options: argparse.Namespace) -> Oracle:
@@ -27,12 +32,12 @@ def make_oracle(options: argparse.Namespace) -> Oracle:
     """
     _check_one_subject(options)
     if options.endpoint is not None:
-        return _remote(options)
-    if options.messages is None and options.passages is None:
+        return remote_oracle(_prompt(options, None), options)
+    if options.messages is options.passages is options.refine is None:
         return _of_text(options)
-    from oracles.features import Asked, load_model, oracle_for
+    from oracles.features import Asked, oracle_for
 
-    loaded = load_model(options.model, device=options.device, dtype=options.dtype)
+    loaded = _loaded(options)
     asked = Asked(
         question=options.question,
         target=options.target,
@@ -44,12 +49,24 @@ def make_oracle(options: argparse.Namespace) -> Oracle:
     return oracle_for(_prompt(options, loaded.tokenizer), loaded, asked)
 
 
+def _loaded(options: argparse.Namespace) -> Any:
+    from oracles.features import load_model
+
+    return load_model(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        device_map=options.device_map,
+        quantization_config=QUANTIZED.get(options.quantize),
+    )
+
+
 def _of_text(options: argparse.Namespace) -> Oracle:
     from oracles.features import text_oracle
 
     return text_oracle(
         read_text(options),
-        options.model,
+        _loaded(options),
         prefix=options.prefix,
         suffix=options.suffix,
         pinned=options.pin,
@@ -63,8 +80,7 @@ def _of_text(options: argparse.Namespace) -> Oracle:
         value=options.value,
         segments=options.segments,
         removal=options.removal,
-        device=options.device,
-        dtype=options.dtype,
+        reference=_reference(options),
     )
 
 
@@ -72,56 +88,43 @@ def _prompt(options: argparse.Namespace, tokenizer: Any) -> Any:
     """What is ablated, cut as the options say."""
     from oracles.features import chat_prompt, passages_prompt, text_prompt
 
-    cut = {"removal": options.removal, "pinned": options.pin}
+    removed = {"removal": options.removal, "reference": _reference(options)}
+    cut = {**removed, "pinned": options.pin}
     cut |= {"segments": options.segments or "sentence"}
     if options.messages is not None:
         return chat_prompt(_messages(options.messages), tokenizer, **cut)
     around = {"prefix": options.prefix, "suffix": options.suffix}
     if options.passages is not None:
-        passages = _passages(options.passages)
-        prompt = passages_prompt(passages, tokenizer, removal=options.removal, **around)
+        passages = _texts(options.passages)
+        prompt = passages_prompt(passages, tokenizer, **removed, **around)
     else:
         prompt = text_prompt(read_text(options), tokenizer, **cut, **around)
+    if options.refine is not None:
+        prompt = _refined(prompt, options, tokenizer)
     if options.chat and options.endpoint is None:
         return chat_prompt([{"role": "user", "content": prompt}], tokenizer)
     return prompt
 
 
-def _remote(options: argparse.Namespace) -> Oracle:
-    """A model behind a server; says what asking it will cost."""
-    from oracles.remote import (
-        Endpoint,
-        Prices,
-        chat_oracle,
-        completions_oracle,
-        sampled_oracle,
-    )
+def _refined(prompt: Any, options: argparse.Namespace, tokenizer: Any) -> Any:
+    """The segments that mattered in an earlier result, cut further; others are kept."""
+    from oracles.features import refine
 
-    endpoint = Endpoint(
-        model=options.model,
-        base_url=options.endpoint,
-        key_variable=options.key_variable,
-        max_requests=options.max_requests,
-        concurrency=options.concurrency,
-        requests_per_minute=options.requests_per_minute,
-    )
-    prompt, target, against = _prompt(options, None), options.target, options.against
-    value = {} if options.value is None else {"value": options.value}
-    if options.api == "completions":
-        asked = {"continuation": target, "alternative": against, **value}
-        asked |= {"choices": options.choice, "per_token": options.per_token}
-        oracle = completions_oracle(prompt, endpoint, **asked)
-    elif options.api == "chat":
-        asked = {"answer": target, "alternative": against, "choices": options.choice}
-        oracle = chat_oracle(prompt, endpoint, **asked)
-    else:
-        draws = options.draws
-        oracle = sampled_oracle(prompt, endpoint, answer=target, draws=draws, **value)
-    budget = options.budget or default_budget(len(oracle.players))
-    prices = Prices(*options.prices) if options.prices else None
+    found = load(options.refine)
+    if tuple(found.players) != tuple(prompt.players):
+        raise InputError(
+            f"{options.refine} explains {len(found.players)} segments that are not the "
+            f"{len(prompt.players)} of this prompt. Give the same text, or passages, "
+            "and the same --segments as for that result."
+        )
+    shares = np.zeros(len(prompt.players))
+    for players, value in found.fourier.to_dict().items():
+        shares[list(players)] += np.sum(np.square(value))
+    chosen = np.flatnonzero(shares >= MATTERS * shares.max()).tolist()
     if not options.quiet:
-        print(f"spex: {oracle.estimate(budget, prices)}", file=sys.stderr)
-    return oracle
+        numbers = ", ".join(map(str, chosen))
+        print(f"spex: of {len(shares)} segments, cutting {numbers}", file=sys.stderr)
+    return refine(prompt, chosen, tokenizer, segments=options.finer or "sentence")
 
 
 def _check_one_subject(options: argparse.Namespace) -> None:
@@ -137,23 +140,48 @@ def _check_one_subject(options: argparse.Namespace) -> None:
         "truncate": options.truncate,
     }
     if options.passages is not None:
-        _refuse("--passages, which are the segments", needing, ("pin", "segments"))
-        _refuse("--passages", needing, ("truncate",))
+        what = "with --passages, which are the segments"
+        _refuse(what, needing, ("pin", "segments"))
+        _refuse("with --passages", needing, ("truncate",))
     if options.messages is not None:
         around = {"prefix": options.prefix, "suffix": options.suffix}
-        _refuse("--messages", needing | around, ("chat", "truncate", *around))
-    if options.endpoint is not None:
-        more = {"question": options.question, "truncate": options.truncate}
-        more |= {"device": options.device, "dtype": options.dtype}
-        _refuse("--endpoint", more, tuple(more))
-        _refuse(f"--api {options.api}", vars(options), MEANINGLESS[options.api])
+        _refuse("with --messages", needing | around, ("chat", "truncate", *around))
+    if options.endpoint is None:
+        _refuse("without --endpoint", vars(options), ENDPOINT_ONLY)
+    else:
+        _check_endpoint(options)
+    if options.refine is None:
+        _refuse("without --refine", vars(options), ("finer",))
+    else:
+        _refuse("with --refine", vars(options), ("messages", "truncate"))
+    if options.removal != "resample":
+        _refuse("without --removal resample", vars(options), ("reference",))
+    elif options.reference is None:
+        raise InputError(
+            "--removal resample draws from other texts, and there are none. Give a "
+            "file of them with --reference."
+        )
+
+
+def _check_endpoint(options: argparse.Namespace) -> None:
+    _refuse("with --endpoint", vars(options), HERE_ONLY)
+    api = options.api or "chat"
+    _refuse(f"with --api {api}", vars(options), MEANINGLESS[api])
+    if api == "completions" and (options.chat or options.messages is not None):
+        given = "--chat" if options.chat else "--messages"
+        raise InputError(
+            f"{given} and --api completions do not go together: no chat template is "
+            "applied there. Use --api chat or sampled, or write what the template puts "
+            "around the text with --prefix and --suffix."
+        )
 
 
 def _refuse(what: str, options: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Options that say nothing `what`; 0 says something."""
     for name in names:
-        if options[name]:
+        if options[name] not in (None, "", []) and options[name] is not False:
             option = name.replace("_", "-")
-            raise InputError(f"--{option} means nothing with {what}. Leave it out.")
+            raise InputError(f"--{option} means nothing {what}. Leave it out.")
 
 
 def _messages(path: Path) -> list[dict[str, str]]:
@@ -169,7 +197,11 @@ def _messages(path: Path) -> list[dict[str, str]]:
     return messages
 
 
-def _passages(path: Path) -> list[str]:
+def _reference(options: argparse.Namespace) -> list[str]:
+    return [] if options.reference is None else _texts(options.reference)
+
+
+def _texts(path: Path) -> list[str]:
     """Texts from a JSON list, or from lines of JSON."""
     text = text_of_file(path)
     if text.lstrip().startswith("["):
@@ -181,8 +213,7 @@ def _passages(path: Path) -> list[str]:
         passage = item.get("text") if isinstance(item, dict) else item
         if not isinstance(passage, str):
             raise InputError(
-                f"{path}: passage {number} is neither a text nor an object with a "
-                '"text".'
+                f'{path}: item {number} is neither a text nor an object with a "text".'
             )
         passages.append(passage)
     return passages

@@ -23,7 +23,7 @@ function evaluate(supports, coefficients, mask) {
 }
 
 function signed(value) {
-  const isPlain = Math.abs(value) >= 0.01 && Math.abs(value) < 1e6;
+  const isPlain = value === 0 || Math.abs(value) >= 0.01 && Math.abs(value) < 1e6;
   return (value < 0 ? "" : "+") + (isPlain ? value.toFixed(3) : String(Number(value.toPrecision(2))));
 }
 
@@ -94,10 +94,7 @@ function pin(row) {
 }
 
 function shade() {
-  const influence = segments.map(() => 0);
-  data.supports.forEach((support, term) => {
-    if (support.length === 1) influence[support[0]] = -2 * data.coefficients[output][term];
-  });
+  const influence = data.influence[output];
   const largest = influence.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
   segments.forEach((segment, player) => {
     const part = influence[player] / largest;

@@ -15,16 +15,21 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from spex.explanation import Explanation, Interaction, Status
+from spex.explanation import Explanation, Status
 from spex.faithfulness import LEVEL
+from spex.interaction import Interaction
 from spex.outlook import Outlook
 from spex.report import words
-from spex.report.html import answer, influence, interval, ranked, signed
+from spex.report.html import influence, ranked
+from spex.report.pieces import answer, interval, signed
 
 MAX_TEXT_LINES = 40
-MAX_NAME = 28
+MAX_NAME = 28  # characters, unless there is room for more
+OTHER_COLUMNS = 42  # characters of the table beside the names
 DISCOVERY = "•"
+OTHERS = "Of the first output; the HTML report shows all."
 MAX_OUTPUTS = 5  # whose intact values are listed
+KEPT = "dim italic"  # style of what is never ablated
 STRONG = 0.35  # of the strongest influence: drawn bold
 
 # as pictures, so that no text can steer the terminal; new lines and tabs stay
@@ -47,27 +52,36 @@ def print_explanation(
         top: rows of the table.
     """
     groups, _ = ranked(explanation, index)
-    console.print(Text(_plain(words.question(explanation)), style="bold"))
-    console.print(Text(_plain(answer(explanation, groups, index))))
-    console.print(Text(_plain(_intact(explanation))))
+    console.print(Text(plain(words.question(explanation)), style="bold"))
+    console.print(Text(plain(answer(explanation, groups, index))))
+    console.print(Text(plain(_intact(explanation))))
     console.print()
     console.print(_elided(_coloured(explanation), console))
     console.print()
     found = explanation.top(top, index=index)
     if found:
-        console.print(_table(found, explanation.outputs[0], index))
+        console.print(_table(found, explanation.outputs[0], index, console.width))
         if any(interaction.is_discovery for interaction in found):
             console.print(Text(f"{DISCOVERY} {words.DISCOVERY}", style="dim"))
     else:
         console.print("No interactions: the output does not vary with the players.")
+    if len(explanation.outputs) > 1:
+        console.print(Text(OTHERS, style="dim"))
+    print_trust(explanation, console)
+
+
+def print_trust(explanation: Explanation, console: Console) -> None:
+    """Print how faithful it is, what it cost and how it was made."""
     style = {Status.POOR: "bold red", Status.PARTIAL: "yellow"}
     console.print(Text(words.faithfulness(explanation)))
     status = explanation.status
     console.print(Text(status.value, style=style.get(status, "green")))
     if kept := words.kept(explanation):
         console.print(Text(kept, style="dim"))
+    if noise := words.noise(explanation):
+        console.print(Text(noise))
     console.print(Text(words.cost(explanation)))
-    console.print(Text(_plain(words.method(explanation)), style="dim"))
+    console.print(Text(plain(words.method(explanation)), style="dim"))
 
 
 def print_plan(view: Outlook, console: Console) -> None:
@@ -102,19 +116,24 @@ def print_plan(view: Outlook, console: Console) -> None:
     )
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Text that cannot steer the terminal."""
     return text.translate(PICTURES)
 
 
 def _intact(explanation: Explanation) -> str:
+    """The measured values, each on a line of its own if there are several."""
     shown = [
         f"{name} = {signed(value)}"
         for name, value in zip(
             explanation.outputs[:MAX_OUTPUTS], explanation.intact.tolist(), strict=False
         )
     ]
+    if len(explanation.outputs) == 1:
+        return f"Intact: {shown[0]}"
     more = len(explanation.outputs) - len(shown)
-    return f"Intact: {', '.join(shown)}" + (f" and {more} more" if more else "")
+    lines = ["Intact:", *shown] + ([f"and {more} more"] if more else [])
+    return "\n  ".join(lines)
 
 
 def _coloured(explanation: Explanation) -> Text:
@@ -122,26 +141,28 @@ def _coloured(explanation: Explanation) -> Text:
     subject = explanation.provenance.subject
     values = influence(explanation)
     largest = max(map(abs, values), default=0.0) or 1.0
-    styles = [_style(value / largest) for value in values]
+    styles = [shade(value / largest) for value in values]
     drawn = Text()
     if "text" not in subject:
         for name, style in zip(explanation.players, styles, strict=True):
-            drawn.append(_plain(name), style).append("  ")
+            drawn.append(plain(name), style).append("  ")
         return drawn
     text, end = subject["text"], 0
-    before, after = (str(subject.get(key) or "") for key in ("prefix", "suffix"))
-    if before:
-        drawn.append(_plain(before) + " ", "dim italic")
+    before, after = words.always_kept(subject)
+    drawn.append(plain(before), KEPT)
     for (start, stop), style in zip(subject["spans"], styles, strict=True):
-        drawn.append(_plain(text[end:start])).append(_plain(text[start:stop]), style)
+        gap = text[end:start]
+        drawn.append(plain(gap), KEPT if words.is_told(gap) else "")
+        drawn.append(plain(text[start:stop]), style)
         end = stop
-    drawn.append(_plain(text[end:]))
-    if after:
-        drawn.append(" " + _plain(after.lstrip()), "dim italic")
+    drawn.append(plain(text[end:]), KEPT if words.is_told(text[end:]) else "")
+    drawn.append(plain(after), KEPT)
+    drawn.rstrip()
     return drawn
 
 
-def _style(part: float) -> str:
+def shade(part: float) -> str:
+    """The colour of a part, -1 to 1, of the strongest influence."""
     if abs(part) < 0.05:
         return "default"
     colour = "dark_orange3" if part < 0 else "dodger_blue1"
@@ -156,8 +177,10 @@ def _elided(text: Text, console: Console) -> Text:
     return shown.append(f"\n... {len(lines) - MAX_TEXT_LINES} more lines", style="dim")
 
 
-def _table(found: list[Interaction], output: str, index: str) -> Table:
-    title = Text(f"Strongest interactions, {index} on {_plain(output)}", "italic")
+def _table(
+    found: list[Interaction], output: str, index: str, console_width: int
+) -> Table:
+    title = Text(f"Strongest interactions, {index} on {plain(output)}", "italic")
     table = Table(title=title, expand=False)
     table.title_justify = "left"
     table.add_column("#", justify="right", style="dim")
@@ -169,7 +192,7 @@ def _table(found: list[Interaction], output: str, index: str) -> Table:
         style = "dodger_blue1" if interaction.value > 0 else "dark_orange3"
         table.add_row(
             str(rank),
-            _names(interaction),
+            named(interaction, console_width - OTHER_COLUMNS),
             Text(signed(interaction.value), style=style),
             interval(interaction),
             f"{interaction.share:.1%}",
@@ -177,14 +200,16 @@ def _table(found: list[Interaction], output: str, index: str) -> Table:
     return table
 
 
-def _names(interaction: Interaction) -> Text:
-    names = " + ".join(f"“{_shortened(name)}”" for name in interaction.names)
+def named(interaction: Interaction, room: int) -> Text:
+    """Names side by side if they are two; each at least as long as MAX_NAME allows."""
+    width = max(MAX_NAME, room // min(len(interaction.names), 2) - 5)
+    names = " + ".join(f"“{_shortened(name, width)}”" for name in interaction.names)
     return Text(f"{names} {DISCOVERY}" if interaction.is_discovery else names)
 
 
-def _shortened(name: str) -> str:
-    name = _plain(" ".join(name.split()))
-    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+def _shortened(name: str, width: int) -> str:
+    name = plain(" ".join(name.split()))
+    return name if len(name) <= width else name[: width - 1] + "…"
 
 
 class ProgressBar:

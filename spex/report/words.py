@@ -1,29 +1,84 @@
 """Sentences that both reports share."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from math import isnan
+from typing import Any
 
-from spex.explanation import GIVEN, Explanation, Interaction, Status
+import numpy as np
+
+from oracles.components import BEHAVIOURS
+from spex.circuits import PRUNED, Circuit
+from spex.components import KIND as COMPONENTS
+from spex.explanation import GIVEN, Explanation, Status
 from spex.faithfulness import LEVEL
+from spex.interaction import Interaction
+from spex.reading import Reading
 
+TOGETHER = (
+    "One by one: what the players change when each alone is put in, summed; at once: "
+    "when all are. Redundant ones do less at once than one by one, synergistic ones "
+    "more, both on average over what else is kept."
+)
 DISCOVERY = "stands out on its own; of those marked, 10 % at most are false on average"
+
+MAX_NAMES = 60  # of a circuit
+MAX_NOISES = 5  # outputs whose noise is told
+PLURALS = {"json": "JSON fields"}  # of kinds of segments; of others an s is added
+UNITS = {
+    "head": "heads",
+    "mlp": "MLPs",
+    "head+mlp": "heads and MLPs",
+    "layer": "layers",
+    "neuron": "neurons",
+    "direction": "directions",
+}
+"""Unit -> what several components are called."""
 
 
 def question(explanation: Explanation) -> str:
     """The question the explanation answers, in one sentence."""
     subject = explanation.provenance.subject
-    kind = subject.get("segments", "player")
+    kinds = _plural(str(subject.get("segments", "player")))
+    if subject.get("kind") == COMPONENTS:
+        parts = components(explanation)
+        both = f"{kinds} and {parts}" if "segments" in subject else parts
+        return f"Which {both}, together, make {subject.get('model')} do this?"
     if subject.get("kind") == "text-classifier":
         says = ", ".join(subject.get("targets", ()))
-        return f"Which {kind}s, together, made {subject.get('model')} say {says}?"
+        return f"Which {kinds}, together, made {subject.get('model')} say {says}?"
     if subject.get("kind") == "causal-lm":
         says = str(subject.get("continuation", "")).strip()
         return (
-            f"Which {kind}s, together, made {subject.get('model')} continue “{says}”?"
+            f"Which {kinds}, together, made {subject.get('model')} continue “{says}”?"
         )
     if "act" in subject:
         model = subject.get("model")
-        return f"Which {kind}s, together, made {model} {subject['act']}?"
+        return f"Which {kinds}, together, made {model} {subject['act']}?"
     return "Which players, together, made the function say what it says?"
+
+
+def _plural(kind: str) -> str:
+    """What several segments are called, of a kind as descriptions name it."""
+    name, colon, pattern = kind.partition(":")
+    if colon:
+        return f"matches of {pattern}" if name == "regex" else "pieces"
+    return "parts" if "," in kind or kind == "spans" else PLURALS.get(kind, f"{kind}s")
+
+
+def always_kept(subject: Mapping[str, Any]) -> tuple[str, str]:
+    """What stands before and after the text that is ablated, and is never ablated."""
+    question, before, after = (
+        str(subject.get(name) or "") for name in ("question", "prefix", "suffix")
+    )
+    return (f"{question}\n" if question else "") + (f"{before} " if before else ""), (
+        f" {after}" if after else ""
+    )
+
+
+def is_told(gap: str) -> bool:
+    """Whether text between segments says something, and so is shown as always kept."""
+    return any(character.isalnum() for character in gap)
 
 
 def reading(interaction: Interaction, index: str) -> str:
@@ -38,6 +93,101 @@ def reading(interaction: Interaction, index: str) -> str:
         more = "more" if rises else "less"
         return f"together {value:.3g} {more} than their separate effects add up to"
     return f"all {size} together {'add' if rises else 'take away'} another {value:.3g}"
+
+
+def told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Names with small numbers where several players have the same.
+
+    >>> told_apart(["cup", "oil", "cup"])
+    ('cup₁', 'oil', 'cup₂')
+    """
+    counts = Counter(names)
+    seen: Counter[str] = Counter()
+    told = []
+    for name in names:
+        seen[name] += 1
+        told.append(name + (_small(seen[name]) if counts[name] > 1 else ""))
+    return tuple(told)
+
+
+def _small(number: int) -> str:
+    return "".join("₀₁₂₃₄₅₆₇₈₉"[int(digit)] for digit in str(number))
+
+
+def together(group: Reading) -> str:
+    """How a group acts together, in a sentence.
+
+    >>> from spex.reading import Kind
+    >>> together(Reading((0, 1), (3.0, 4.0), 4.5, Kind.REDUNDANT))
+    'redundant: +7 one by one, +4.5 at once'
+    """
+    alone, joint = f"{group.alone:+.3g}", f"{group.together:+.3g}"
+    return f"{group.kind.value}: {alone} one by one, {joint} at once"
+
+
+def behaviour(explanation: Explanation) -> str:
+    """What was measured of a model's components, and how they were ablated."""
+    subject = explanation.provenance.subject
+    name = str(subject.get("behaviour", ""))
+    meaning = BEHAVIOURS[name].meaning if name in BEHAVIOURS else name
+    prompts = subject.get("prompts", ())
+    over = f", mean over {len(prompts)} prompts" if len(prompts) > 1 else ""
+    how = {
+        "zero": "by 0",
+        "mean": "by its mean over the reference texts"
+        if subject.get("reference")
+        else "by its mean over the prompts",
+        "resample": "by what it is in the corrupted prompt",
+    }.get(str(subject.get("ablation")), "")
+    asked = ""
+    if answer := subject.get("answer"):
+        wrong = subject.get("wrong")
+        asked = f" The answer is “{answer}”" + (f", not “{wrong}”." if wrong else ".")
+    return (
+        f"Measured: {name}, the {meaning}{over}.{asked} The output of an ablated "
+        f"component is replaced {how}."
+    )
+
+
+def circuit(explanation: Explanation, found: Circuit) -> str:
+    """What was asked of a circuit, or a pruned model."""
+    if found.kind == PRUNED:
+        return f"{found.asked:.0%} of the {components(explanation)} removed"
+    smallest = "smallest" if found.is_smallest else "smallest found"
+    return f"{smallest} for {found.asked:.0%} of the behaviour"
+
+
+def components(explanation: Explanation) -> str:
+    """What the components are called, such as heads."""
+    unit = str(explanation.provenance.subject.get("unit"))
+    return UNITS.get(unit, "components")
+
+
+def working(explanation: Explanation, found: Circuit) -> str:
+    """Which players work, or which do not where these are fewer."""
+    names = explanation.players
+    removed = sorted(set(range(len(names))) - set(found.players))
+    if not removed:
+        return "everything"
+    if len(removed) < len(found.players):
+        return f"all but {_listed([names[i] for i in removed])}"
+    return _listed([names[i] for i in found.players])
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MAX_NAMES
+    said = ", ".join(names[:MAX_NAMES])
+    return f"{said} and {more} more" if more > 0 else said
+
+
+def checks(circuits: Sequence[Circuit]) -> str:
+    """What checking circuits took."""
+    count = sum(found.tried for found in circuits)
+    return (
+        f"Each was run: at most {count} {'ablations' if count > 1 else 'ablation'} "
+        "beyond the budget, those already known being free. Faithfulness is "
+        "(m(circuit) - m(none)) / (m(all) - m(none)) of what was measured."
+    )
 
 
 def faithfulness(explanation: Explanation) -> str:
@@ -68,6 +218,16 @@ def kept(explanation: Explanation) -> str:
             "terms, too."
         )
     return " ".join(said)
+
+
+def noise(explanation: Explanation) -> str:
+    """How far a value is from what it would be asked again; "" if it is not known."""
+    floor = explanation.noise_floor
+    if floor is None or not floor.any():
+        return ""
+    said = [f"{error:.2g}" for error in np.sqrt(floor).tolist()]
+    shown = ", ".join(said[:MAX_NOISES]) + (", ..." if said[MAX_NOISES:] else "")
+    return f"Values vary from draw to draw: their standard error is {shown}."
 
 
 def cost(explanation: Explanation) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from spex import Explanation, explain
 from spex.report.html import render_html
+from spex.report.pieces import signed
 from spex.report.terminal import ProgressBar, print_explanation
 from spex.testing import planted
 
@@ -114,6 +115,45 @@ def test_always_kept_text_and_further_outputs_are_mentioned() -> None:
     assert f"Review: {REVIEW} Verdict?" in said
     many = explain(lambda m: m[:, [0] * 9] * 1.0, players=3, budget=8)
     assert "and 4 more" in printed(many)
+
+
+def test_pinned_text_is_told_from_segments_in_both_reports() -> None:
+    found = of_text("up down")
+    told = {"text": "up keep this down, (end)", "spans": [[0, 2], [13, 17]]}
+    subject = {**told, "question": "Whither?"}
+    found = replace(found, provenance=replace(found.provenance, subject=subject))
+    said = printed(found)
+    assert "Whither?\nup keep this down, (end)" in said
+    page = render_html(found)
+    for kept in ("Whither?\n", " keep this ", ", (end)"):
+        assert f'<span class="always">{kept}</span>' in page
+    assert "Grey text is always kept" in page
+    assert "Grey text" not in render_html(of_text("up, down."))
+
+
+def test_the_kinds_of_segments_have_their_plurals() -> None:
+    for kind, said in {
+        "json": "Which JSON fields,",
+        "turn": "Which turns,",
+        r"regex:\d+": r"Which matches of \d+,",
+        "between:;": "Which pieces,",
+        "turn, sentence": "Which parts,",
+    }.items():
+        subject = {"kind": "text-classifier", "segments": kind}
+        assert said in printed(of_text(REVIEW, **subject))
+
+
+def test_noise_is_told_in_both_reports() -> None:
+    found = of_text(REVIEW)
+    noisy = replace(found, noise_floor=np.array([0.0625]))
+    assert "standard error is 0.25" in " ".join(printed(noisy).split())
+    assert "standard error is 0.25" in render_html(noisy)
+    assert "standard error" not in printed(found)
+    assert "standard error" not in render_html(found)
+
+
+def test_zero_has_no_minus() -> None:
+    assert signed(-0.0) == "+0.000"
 
 
 def test_a_constant_function_has_no_interactions_to_show() -> None:

@@ -1,0 +1,253 @@
+"""Circuits: few components that, working alone, do what the whole model does.
+
+How much of it is measured by faithfulness, (m(C) - m(none)) / (m(all) - m(none)) with
+m(C) the output where only C works (Mueller et al. 2025, MIB: A Mechanistic
+Interpretability Benchmark). A circuit is the smallest set that the surrogate says
+reaches a level of it; pruning keeps the best set of a given size. Both are then run.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from oracles import InputError, Ledger, Oracle
+from spex.components import components_of
+from spex.errors import SearchError
+from spex.explanation import Explanation
+from spex.influence import Removal, check_removals, predicted
+from spex.search import Found, best_subset, smallest_sufficient
+from spex.spectrum import Support
+
+CIRCUIT, PRUNED = "circuit", "pruned"
+TRIES = 3
+"""Sets run for one circuit, each farther beyond the level than those that missed it,
+before sizes are bisected."""
+
+SHORT = 1e-5  # of the behaviour: a search goes up to a millionth of the effects
+NEGLIGIBLE = 1e-9  # of the values at the two ends: no scale to measure a part on
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """Players that work alone, what was asked of them, and what came of it.
+
+    Attributes:
+        kind: "circuit", the smallest set for a level of faithfulness; or "pruned", the
+            best set with a part of the components removed.
+        asked: that level, or that part, 0 to 1.
+        output: the output it is about.
+        players: those that work, increasing.
+        predicted: value of the output with just these.
+        measured: value of the output when just these worked; None if there was none.
+        faithfulness: of what was measured: 1 as the intact model, 0 as none of it.
+        tried: sets that were run to find it, itself included.
+        is_smallest: of a circuit: the surrogate knows no smaller set that goes as far.
+            Of a pruned set: it knows no better one of this size. Proven.
+    """
+
+    kind: str
+    asked: float
+    output: int
+    players: Support
+    predicted: float
+    measured: float | None
+    faithfulness: float | None
+    tried: int = 1
+    is_smallest: bool = False
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether a circuit, when it was run, did as much as was asked."""
+        return self.faithfulness is not None and self.faithfulness >= self.asked - SHORT
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Circuit":
+        """From what `Provenance.circuits` holds."""
+        return cls(**{**data, "players": tuple(data["players"])})
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-ready data; the inverse of `from_json`."""
+        return {**asdict(self), "players": list(self.players)}
+
+
+def check_asked(levels: Iterable[float], sparsities: Iterable[float]) -> None:
+    """Refuse what cannot be asked for, before anything is paid.
+
+    Raises:
+        InputError: a level of faithfulness or a part to prune out of range.
+    """
+    for level in levels:
+        if not 0 < level <= 1:
+            raise InputError(
+                f"circuit level {level:g} is out of range: it is a part of what the "
+                "intact model does. Pass a number above 0, up to 1, such as 0.9."
+            )
+    for part in sparsities:
+        if not 0 < part < 1:
+            raise InputError(
+                f"prune {part:g} is out of range: it is the part of the components "
+                "that is removed. Pass a number between 0 and 1, such as 0.5."
+            )
+
+
+def find_circuits(
+    oracle: Oracle,
+    explanation: Explanation,
+    *,
+    levels: Sequence[float] = (0.9,),
+    sparsities: Sequence[float] = (0.25, 0.5, 0.75),
+    output: int = 0,
+    ledger: Ledger | None = None,
+    time_limit: float = 10.0,
+) -> list[Circuit]:
+    """The smallest circuits for levels of faithfulness, and the best pruned models.
+
+    Every set proposed is run, which is an ablation beyond the budget unless it is
+    known. A circuit that falls short of its level when it is run is given up for one
+    that the surrogate takes farther by as much as it was wrong. After `TRIES` of them,
+    or where the surrogate knows none, the number of players is bisected, with the best
+    set of each size run: log2 n sets more, and everything if nothing less will do.
+
+    Args:
+        oracle: the one explained.
+        explanation: of a component oracle, or of any other.
+        levels: of faithfulness, above 0 and up to 1.
+        sparsities: parts of the components that are removed, between 0 and 1. Of a
+            mixed oracle every segment is kept.
+        output: which of the k outputs.
+        ledger: where ablations are kept.
+        time_limit: seconds, about, for each search.
+
+    Returns:
+        Circuits that reach the levels, in their order, then pruned models in the order
+        of the sparsities.
+
+    Raises:
+        InputError: levels or sparsities out of range, another oracle than the one
+            explained, or an output that is the same with all players and with none.
+        OracleError: it failed; see `oracles.errors`.
+    """
+    check_asked(levels, sparsities)
+    search = _Search(oracle, explanation, output, ledger, time_limit)
+    circuits = [search.circuit(level) for level in levels]
+    return circuits + [search.pruned(part) for part in sparsities]
+
+
+def with_circuits(explanation: Explanation, circuits: Sequence[Circuit]) -> Explanation:
+    """The explanation with circuits among what it says of itself, so that they are
+    saved and shown."""
+    noted = [circuit.to_json() for circuit in circuits]
+    made = replace(explanation.provenance, circuits=noted)
+    return replace(explanation, provenance=made)
+
+
+def circuits_of(explanation: Explanation) -> list[Circuit]:
+    """What `with_circuits` noted."""
+    return [Circuit.from_json(noted) for noted in explanation.provenance.circuits]
+
+
+class _Search:
+    """Searches on the surrogate of one output, each result run by the oracle."""
+
+    def __init__(
+        self,
+        oracle: Oracle,
+        explanation: Explanation,
+        output: int,
+        ledger: Ledger | None,
+        time_limit: float,
+    ) -> None:
+        self._oracle, self._explanation, self._ledger = oracle, explanation, ledger
+        self._output, self._limit = output, time_limit
+        self._everyone = range(len(explanation.players))
+        none, every = self._measured(()), self._measured(tuple(self._everyone))
+        size = max(1.0, abs(none or 0.0), abs(every or 0.0))
+        if none is None or every is None or abs(every - none) <= NEGLIGIBLE * size:
+            raise InputError(
+                f"{explanation.outputs[output]} is {every} with all players and {none} "
+                "with none, so that there is no scale for what a circuit does. Leave "
+                "circuits and pruning out, or explain another behaviour."
+            )
+        self._none, self._gap = none, every - none
+
+    def circuit(self, level: float) -> Circuit:
+        """The smallest found that reaches a level of faithfulness."""
+        threshold = self._none + level * self._gap
+        margin, tried = 0.0, 0
+        while tried < TRIES:
+            found = self._sufficient(threshold, margin)
+            if found is None:
+                break
+            tried += 1
+            circuit = self._run(CIRCUIT, level, found.kept, found.value)
+            if circuit.is_reached:
+                is_smallest = found.at_least == len(found.kept)
+                return replace(circuit, tried=tried, is_smallest=is_smallest)
+            if circuit.measured is not None:  # the same set does not go that far
+                margin = abs(found.value - circuit.measured)
+        return self._bisected(level, tried)
+
+    def _bisected(self, level: float, tried: int) -> Circuit:
+        """The best set of a size that reaches the level where half as many do not."""
+        low, high = 0, len(self._everyone)
+        every = tuple(self._everyone)
+        reached = self._run(CIRCUIT, level, every, self._none + self._gap)
+        while high - low > 1:
+            size = (low + high) // 2
+            circuit = self._best(CIRCUIT, level, size, self._everyone)
+            tried += 1
+            if circuit.is_reached:
+                reached, high = circuit, size
+            else:
+                low = size
+        return replace(reached, tried=max(tried, 1), is_smallest=False)
+
+    def pruned(self, sparsity: float) -> Circuit:
+        """The best set that leaves a part of the components out."""
+        removable = sorted(components_of(self._explanation)) or list(self._everyone)
+        count = min(max(round(sparsity * len(removable)), 1), len(removable))
+        size = len(self._everyone) - count
+        return self._best(PRUNED, sparsity, size, removable)
+
+    def _best(
+        self, kind: str, asked: float, size: int, removable: Collection[int]
+    ) -> Circuit:
+        """The set of a size that the surrogate says does most, run."""
+        found = best_subset(
+            self._explanation.fourier,
+            size,
+            output=self._output,
+            largest=self._gap > 0,
+            removable=removable,
+            time_limit=self._limit,
+        )
+        value = predicted(self._explanation, found.removed, self._output)
+        best = self._run(kind, asked, found.kept, value)
+        return replace(best, is_smallest=found.is_proven)
+
+    def _sufficient(self, threshold: float, margin: float) -> Found | None:
+        try:
+            return smallest_sufficient(
+                self._explanation.fourier,
+                threshold,
+                output=self._output,
+                empty=self._none,
+                margin=margin,
+                time_limit=self._limit,
+            )
+        except SearchError:  # no end within the time limit
+            return None
+
+    def _run(self, kind: str, asked: float, kept: Support, value: float) -> Circuit:
+        measured = self._measured(kept)
+        part = None if measured is None else (measured - self._none) / self._gap
+        return Circuit(kind, asked, self._output, kept, value, measured, part)
+
+    def _measured(self, kept: Support) -> float | None:
+        """Value of the output with just these players."""
+        removed = tuple(sorted(set(self._everyone) - set(kept)))
+        removal = Removal(self._output, removed, predicted=0.0)
+        [done] = check_removals(
+            self._oracle, self._explanation, [removal], ledger=self._ledger
+        )
+        return done.measured

@@ -1,0 +1,224 @@
+"""`spex data`: which training examples, together, made the model predict this."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from oracles import InputError, Ledger, Oracle
+from spex.cli.data_oracle import TRAINERS, DataTask
+from spex.cli.options import add_output, add_recovery
+from spex.cli.results import check_outputs, opened_ledger, progress_bar, show
+from spex.explain import explain
+from spex.explanation import Explanation
+from spex.guided import Guided
+from spex.influence import check_removals, flips, with_removals
+from spex.method import Method
+from spex.registry import LEARNER, MAX_ORDER, load_method
+
+FEWEST_TERMS, TERMS = 200, 3  # coefficients kept: of any game, and for each player
+MEASURES = ("margin", "loss", "accuracy")
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """The options, and what runs."""
+    parser.set_defaults(run=run_data)
+    _add_examples(parser)
+    _add_players(parser)
+    _add_training(parser)
+    add_recovery(parser)
+    _add_masks(parser)
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="train again without the examples whose removal is said to flip a "
+        "prediction, and tell what happened; a training for each test point",
+    )
+    add_output(parser)
+
+
+def _add_examples(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("examples").add_argument
+    add(
+        "--train",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help=".csv or .tsv with a line of column names, or .jsonl",
+    )
+    add("--test", type=Path, required=True, metavar="FILE", help="likewise")
+    add("--text-column", default="text", metavar="NAME", help="default text")
+    add("--label-column", default="label", metavar="NAME", help="default label")
+    add(
+        "--id-column",
+        metavar="NAME",
+        help="names of the examples in both files (default: rows are numbered from 1)",
+    )
+    add(
+        "--feature-columns",
+        type=_names,
+        default=(),
+        metavar="LIST",
+        help="columns of numbers that are trained on in place of a text's embedding, "
+        "standardised, such as age,height",
+    )
+    add(
+        "--test-ids",
+        type=_names,
+        metavar="LIST",
+        help="test points to explain, such as 3,7,12 (default: all)",
+    )
+
+
+def _add_players(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("what is left out").add_argument
+    add(
+        "--group-column",
+        metavar="NAME",
+        help="leave out groups of examples, such as sources, in place of single ones",
+    )
+    add(
+        "--clusters",
+        type=int,
+        metavar="K",
+        help="leave out clusters of like examples, K of them",
+    )
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("what is trained").add_argument
+    add(
+        "--model",
+        "--embed",
+        help="encoder of the texts, or what is fine-tuned: a Hugging Face name, local "
+        "folder, or embedded: sentiment",
+    )
+    add(
+        "--trainer",
+        choices=tuple(TRAINERS),
+        default="logistic",
+        help="logistic (default), ridge: heads on frozen features; network: a small "
+        "one on them; finetune, lora: the model itself",
+    )
+    add(
+        "--l2",
+        type=float,
+        help="penalty of --trainer logistic or ridge (default 1)",
+    )
+    add("--steps", type=int, help="minibatches of --trainer network, finetune or lora")
+    add(
+        "--measure",
+        choices=MEASURES,
+        default=MEASURES[0],
+        help="margin, log-odds of the right class (default), or loss, at each test "
+        "point; or accuracy over them",
+    )
+    add(
+        "--repeats",
+        type=int,
+        default=1,
+        help="trainings averaged for one value, with other seeds (default 1)",
+    )
+    add("--device", help="such as cpu or cuda:0")
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="train in N processes; needs the ray extra",
+    )
+
+
+def _add_masks(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("training subsets").add_argument
+    add(
+        "--keep",
+        type=float,
+        metavar="P",
+        help="probability with which a subset keeps each player (default 0.5); 0.8 or "
+        "0.9 where nothing is learned from half of the data",
+    )
+    add(
+        "--stratify",
+        action="store_true",
+        help="keep the same share of every label in every subset",
+    )
+
+
+def run_data(options: argparse.Namespace) -> int:
+    """Explain, propose removals, check them if asked, show; the exit code."""
+    check_outputs(options)
+    task = DataTask.of(options)
+    if not options.quiet:
+        print(f"spex: {task.told}", file=sys.stderr)
+    with opened_ledger(options) as ledger:
+        oracle = task.oracle()
+        method = _method(options, task, oracle.influence())
+        with _spread(oracle, options) as spread, progress_bar(options) as progress:
+            explanation = explain(
+                spread,
+                method=method,
+                budget=task.budget,
+                seed=options.seed,
+                max_order=options.max_order,
+                ledger=ledger,
+                target_r2=options.target_r2,
+                progress=progress,
+            )
+        explanation = _with_removals(oracle, explanation, options, ledger)
+    return show(explanation, options)
+
+
+def _method(
+    options: argparse.Namespace, task: DataTask, guess: Any
+) -> str | Method[Any]:
+    """Of the masks asked for, from a first guess if there is one."""
+    if options.method not in ("auto", LEARNER):
+        if options.keep is not None or options.stratify:
+            raise InputError(
+                f"--keep and --stratify are for --method {LEARNER}, and --method is "
+                f"{options.method}. Leave one of them out."
+            )
+        return options.method
+    order = MAX_ORDER if options.max_order is None else options.max_order
+    settings: dict[str, Any] = {} if options.keep is None else {"keep": options.keep}
+    settings["strata"] = task.strata
+    settings["num_terms"] = max(FEWEST_TERMS, TERMS * task.num_players)
+    method = load_method(LEARNER, order, **settings)
+    if options.method == LEARNER or guess is None:
+        return method
+    return Guided.additive(method, guess)
+
+
+@contextmanager
+def _spread(oracle: Oracle, options: argparse.Namespace) -> Iterator[Oracle]:
+    """The oracle, or workers that share it."""
+    if options.workers is None:
+        yield oracle
+        return
+    from oracles.workers import Workers
+
+    with Workers(oracle, options.workers) as workers:
+        yield workers
+
+
+def _with_removals(
+    oracle: Oracle,
+    explanation: Explanation,
+    options: argparse.Namespace,
+    ledger: Ledger | None,
+) -> Explanation:
+    """With what is proposed to be removed, and what came of it if asked."""
+    found = flips(explanation)
+    if options.check:
+        found = check_removals(oracle, explanation, found, ledger=ledger)
+    return with_removals(explanation, found)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names from a list with commas."""
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not names with commas between")
+    return names

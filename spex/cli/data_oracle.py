@@ -1,0 +1,261 @@
+"""The data oracle that the options of `spex data` describe."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oracles import InputError
+from oracles.data import (
+    DataOracle,
+    DataPlayers,
+    FineTuning,
+    LogisticHead,
+    RidgeHead,
+    SmallNetwork,
+    Table,
+    Targets,
+    clusters,
+    embed_texts,
+    groups,
+    read_table,
+    single_examples,
+    visible_players,
+)
+from oracles.data.classes import Classes
+from spex.registry import default_budget
+
+Array = NDArray[np.float64]
+
+MOST_POINTS = 100
+"""Test points explained one by one; a report of more is not read."""
+
+
+@dataclass(frozen=True)
+class DataTask:
+    """Files read and checked, and what is made of them.
+
+    Attributes:
+        options: of the command line.
+        train: the training examples.
+        test: the test points.
+    """
+
+    options: argparse.Namespace
+    train: Table
+    test: Table
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> "DataTask":
+        """Of the options; whatever is wrong is told before anything is trained.
+
+        Raises:
+            InputError: files, columns, ids or labels that cannot be used, options that
+                contradict each other, or too small a budget.
+        """
+        _check_options(options)
+        columns = {
+            "text_column": options.text_column,
+            "label_column": options.label_column,
+            "id_column": options.id_column,
+            "feature_columns": options.feature_columns,
+        }
+        train = read_table(options.train, group_column=options.group_column, **columns)
+        test = read_table(options.test, **columns)
+        if options.test_ids is not None:
+            test = _chosen(test, options)
+        if options.measure != "accuracy" and len(test) > MOST_POINTS:
+            raise InputError(
+                f"{options.test} has {len(test)} test points, and at most {MOST_POINTS}"
+                " are explained at a time. Choose some with --test-ids."
+            )
+        Classes.of(train.labels, len(train)).codes_of(test.labels)
+        task = cls(options, train, test)
+        task.check_budget()
+        return task
+
+    @property
+    def num_players(self) -> int:
+        """How many players there are, at most."""
+        if self.options.clusters is not None:
+            return int(self.options.clusters)
+        return len(set(self.train.groups)) or len(self.train)
+
+    @property
+    def budget(self) -> int:
+        """Most retrainings, the default if no number is given."""
+        given = self.options.budget
+        return default_budget(self.num_players) if given is None else int(given)
+
+    @property
+    def strata(self) -> tuple[int, ...] | None:
+        """Each player's label as a number, if subsets keep a share of each."""
+        if not self.options.stratify:
+            return None
+        codes = Classes.of(self.train.labels, len(self.train)).codes
+        return tuple(codes.tolist())
+
+    @property
+    def told(self) -> str:
+        """What is about to be done, in a sentence."""
+        count, budget = self.num_players, self.budget
+        visible = visible_players(count, budget)
+        kind = "examples" if count == len(self.train) else "groups of examples"
+        return (
+            f"up to {budget} trainings on subsets of {count} {kind}, each scored at "
+            f"{len(self.test)} test points; up to about {visible:.0f} equally strong "
+            "ones can be told from chance"
+        )
+
+    def check_budget(self) -> None:
+        """Refuse more players than the budget can say anything about.
+
+        Raises:
+            InputError: with the budget that would do.
+        """
+        if self.budget < 1:
+            raise InputError(f"--budget {self.budget} must be at least 1.")
+        try:
+            visible_players(self.num_players, self.budget)
+        except InputError as error:
+            raise InputError(
+                f"{error} Here: --budget, --group-column or --clusters."
+            ) from None
+
+    def oracle(self) -> DataOracle:
+        """Embeds the texts, if there is need, and makes the oracle.
+
+        Raises:
+            InputError: what the trainer or the encoder refuses.
+            ModelError: the model cannot be loaded.
+        """
+        options = self.options
+        trainer = TRAINERS[options.trainer](self)
+        targets = Targets(
+            self.test.texts if options.trainer in TUNING else self.features[1],
+            self.test.labels,
+            ids=self.test.ids,
+            outputs=(options.measure,),
+            texts=self.test.texts,
+        )
+        players = self._players().showing(self.train.texts, self.train.labels)
+        return DataOracle(
+            trainer,
+            targets,
+            players=players,
+            seed=options.seed or 0,
+            repeats=options.repeats,
+        )
+
+    def _players(self) -> DataPlayers:
+        if self.options.clusters is not None:
+            seed = self.options.seed or 0
+            return clusters(self.features[0], self.options.clusters, seed=seed)
+        if self.train.groups:
+            return groups(self.train.groups)
+        return single_examples(self.train.ids)
+
+    @cached_property
+    def features(self) -> tuple[Array, Array]:
+        """Of the training examples and of the test points, (n, d) and (t, d)."""
+        count, options = len(self.train), self.options
+        if self.train.features:
+            vectors = np.array([*self.train.features, *self.test.features])
+        else:
+            texts = [*self.train.texts, *self.test.texts]
+            vectors = embed_texts(texts, options.model, device=options.device)
+        # networks want numbers of about unit size, which embeddings do not have
+        if self.train.features or options.trainer == "network":
+            vectors = _standardised(vectors, vectors[:count])
+        return vectors[:count], vectors[count:]
+
+
+def _standardised(vectors: Array, train: Array) -> Array:
+    """Less the mean over the training examples, by their standard deviation."""
+    spread = train.std(axis=0)
+    return np.asarray((vectors - train.mean(axis=0)) / np.where(spread > 0, spread, 1))
+
+
+def _head(make: Any) -> Callable[[DataTask], Any]:
+    def made(task: DataTask) -> Any:
+        penalty = 1.0 if task.options.l2 is None else task.options.l2
+        return make(task.features[0], task.train.labels, l2=penalty)
+
+    return made
+
+
+def _network(task: DataTask) -> Any:
+    return SmallNetwork(task.features[0], task.train.labels, **_steps(task))
+
+
+def _tuning(method: str) -> Callable[[DataTask], Any]:
+    def made(task: DataTask) -> Any:
+        return FineTuning(
+            task.train.texts,
+            task.train.labels,
+            task.options.model,
+            method=method,
+            device=task.options.device,
+            **_steps(task),
+        )
+
+    return made
+
+
+def _steps(task: DataTask) -> dict[str, Any]:
+    return {} if task.options.steps is None else {"steps": task.options.steps}
+
+
+HEADS = ("logistic", "ridge")
+TUNING = ("finetune", "lora")
+TRAINERS: dict[str, Callable[[DataTask], Any]] = {
+    "logistic": _head(LogisticHead),
+    "ridge": _head(RidgeHead),
+    "network": _network,
+    "finetune": _tuning("full"),
+    "lora": _tuning("lora"),
+}
+"""Name -> what makes the trainer of a task."""
+
+
+def _chosen(test: Table, options: argparse.Namespace) -> Table:
+    try:
+        return test.select(options.test_ids)
+    except InputError as error:
+        raise InputError(f"--test-ids: {error}") from None
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Refuse options that contradict each other."""
+    is_tuned = options.trainer in TUNING
+    if options.model is None and not options.feature_columns:
+        raise InputError(
+            "there is nothing to train on: name an encoder of the texts with --model, "
+            "such as --model sentiment, or columns of numbers with --feature-columns."
+        )
+    if options.feature_columns and (is_tuned or options.model is not None):
+        with_what = f"--trainer {options.trainer}" if is_tuned else "--model"
+        raise InputError(
+            f"{with_what} is of texts, and --feature-columns are numbers. Leave one of "
+            "them out."
+        )
+    if options.l2 is not None and options.trainer not in HEADS:
+        raise InputError(f"--l2 means nothing to --trainer {options.trainer}.")
+    if options.steps is not None and options.trainer in HEADS:
+        raise InputError(f"--steps means nothing to --trainer {options.trainer}.")
+    if options.group_column is not None and options.clusters is not None:
+        raise InputError(
+            "--group-column and --clusters both say what the groups are. Leave one out."
+        )
+    is_grouped = options.group_column is not None or options.clusters is not None
+    if options.stratify and is_grouped:
+        raise InputError(
+            "--stratify is by the labels of single examples, and there are groups. "
+            "Leave one of them out."
+        )
+    if options.clusters is not None and options.clusters < 2:
+        raise InputError(f"--clusters {options.clusters} must be at least 2.")

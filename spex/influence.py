@@ -1,0 +1,300 @@
+"""What training examples do to the outputs of a data oracle, and whether it is true.
+
+An output is what is measured at one test point after training on the kept examples. The
+effect of an example is its Banzhaf value over masks like those ablated: how much
+keeping it raises the output, on average over what else is kept (Wang & Jia 2023;
+Ilyas et al. 2022 call it the datamodel's weight).
+"""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import sqrt
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oracles import InputError, Ledger, Masks, Oracle, Progress, run
+from spex.errors import InteractionIndexError, SearchError
+from spex.explanation import Explanation
+from spex.interaction import Interaction
+from spex.reading import Reading, readings
+from spex.search import smallest_flip
+from spex.spectrum import Support
+
+KIND = "data"  # of subject
+MARGIN, LOSS = "margin", "loss"
+VALUES = ("SV", "BV")  # indices of single players
+NOISE_MASKS = 10  # of the removals, on which the noise is measured
+
+
+@dataclass(frozen=True)
+class Influence:
+    """What training examples do to one output.
+
+    Attributes:
+        output: its number.
+        is_loss: whether it is the better the smaller it is.
+        helpful: single players that make it better when kept, most helpful first.
+        harmful: those that make it worse, most harmful first.
+        together: groups of two or more players, the strongest first, as
+            `Explanation.top` ranks them.
+        readings: of those, whether they are redundant, synergistic or additive.
+    """
+
+    output: int
+    is_loss: bool
+    helpful: tuple[Interaction, ...]
+    harmful: tuple[Interaction, ...]
+    together: tuple[Interaction, ...]
+    readings: tuple[Reading, ...]
+
+    @classmethod
+    def of(
+        cls,
+        explanation: Explanation,
+        output: int = 0,
+        *,
+        top: int = 10,
+        index: str = "BII",
+    ) -> "Influence":
+        """The strongest effects on one output.
+
+        Args:
+            explanation: of a data oracle, or of any other.
+            output: which of the k outputs.
+            top: players and groups of each kind.
+            index: of groups, single players being told by their Banzhaf values; or
+                "SV" or "BV", of single players, groups being told by "BII".
+
+        Raises:
+            InteractionIndexError: no such output or index.
+        """
+        of_one, of_groups = (index, "BII") if index in VALUES else ("BV", index)
+        alone = explanation.top(sys.maxsize, of_one, output=output)
+        found = explanation.top(sys.maxsize, of_groups, output=output)
+        groups = [g for g in found if len(g.players) > 1 and g.value][:top]
+        is_loss = measured(explanation, output) == LOSS
+        better = -1 if is_loss else 1
+        return cls(
+            output=output,
+            is_loss=is_loss,
+            helpful=tuple([x for x in alone if better * x.value > 0][:top]),
+            harmful=tuple([x for x in alone if better * x.value < 0][:top]),
+            together=tuple(groups),
+            readings=tuple(
+                readings(
+                    explanation.fourier,
+                    [group.players for group in groups],
+                    output=output,
+                    keep=explanation.basis.keep,
+                )
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Players whose removal a search proposes, and what came of it.
+
+    Attributes:
+        output: the output it is about.
+        players: what is removed, increasing.
+        predicted: value of the output without them.
+        is_smallest: whether the surrogate needs no smaller set, proven.
+        measured: value of the output when they were really removed; None before
+            `check_removals`, or if there was no value.
+        noise: standard deviation of a single measured value; None if it is not known.
+    """
+
+    output: int
+    players: Support
+    predicted: float
+    is_smallest: bool = False
+    measured: float | None = None
+    noise: float | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Removal":
+        """From what `Provenance.removals` holds."""
+        return cls(**{**data, "players": tuple(data["players"])})
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-ready data; the inverse of `from_json`."""
+        return {**asdict(self), "players": list(self.players)}
+
+
+@runtime_checkable
+class Noisy(Protocol):
+    """An oracle that measures its own noise, as `oracles.data.DataOracle` does."""
+
+    def noise_floor(self, masks: Masks, draws: int = 2) -> NDArray[np.float64]:
+        """Variance of each output (k,) at the same mask, 0 if it has none."""
+
+
+def measured(explanation: Explanation, output: int) -> str:
+    """What an output measures: "margin", "loss", "accuracy", or "" if it is unknown.
+
+    Raises:
+        InteractionIndexError: no such output.
+    """
+    if not 0 <= output < len(explanation.outputs):
+        raise InteractionIndexError(
+            f"output={output} does not exist; there are {len(explanation.outputs)}."
+        )
+    kinds = explanation.provenance.subject.get("measured", [])
+    if len(kinds) == 1:
+        return str(kinds[0])
+    return next(
+        (k for k in kinds if explanation.outputs[output].split(" of ")[0] == k), ""
+    )
+
+
+def flips(
+    explanation: Explanation,
+    outputs: Iterable[int] | None = None,
+    *,
+    margin: float | None = None,
+    time_limit: float = 10.0,
+) -> list[Removal]:
+    """For each output, the fewest players whose removal takes a margin across 0.
+
+    With two classes that flips the prediction; with more it takes the right class's
+    probability below, or above, a half.
+
+    Args:
+        explanation: of a data oracle.
+        outputs: which outputs; by default all that are margins. Others cannot be
+            flipped and are left out.
+        margin: how far beyond 0 the surrogate's value is to go; by default the
+            standard deviation of its errors, so that more of the removals flip indeed.
+        time_limit: seconds, about, for each output.
+
+    Returns:
+        Removals not checked yet; none for outputs that no removal is predicted to flip,
+        or that no search came to an end for.
+    """
+    every = range(len(explanation.outputs))
+    found = []
+    for output in every if outputs is None else outputs:
+        if measured(explanation, output) != MARGIN:
+            continue
+        beyond = _error(explanation, output) if margin is None else margin
+        try:
+            flip = smallest_flip(
+                explanation.fourier,
+                output=output,
+                intact=float(explanation.intact[output]),
+                margin=beyond,
+                time_limit=time_limit,
+            )
+        except SearchError:
+            continue
+        if flip is not None:
+            is_smallest = flip.at_least == len(flip.removed)
+            found.append(Removal(output, flip.removed, flip.value, is_smallest))
+    return found
+
+
+def predicted(explanation: Explanation, players: Support, output: int = 0) -> float:
+    """An output without these players: as measured with all, changed as predicted."""
+    masks = np.ones((2, len(explanation.players)), dtype=bool)
+    masks[1, list(players)] = False
+    whole, without = explanation.fourier(masks)[:, output]
+    return float(explanation.intact[output] + without - whole)
+
+
+def check_removals(
+    oracle: Oracle,
+    explanation: Explanation,
+    removals: Sequence[Removal],
+    *,
+    ledger: Ledger | None = None,
+    progress: Progress | None = None,
+) -> list[Removal]:
+    """Ablate just what each removal proposes: what happened, beside what was predicted.
+
+    Each costs an ablation beyond the budget, and an oracle that measures its own noise
+    a few more; what the ledger or the explanation holds is free.
+
+    Args:
+        oracle: the one explained.
+        explanation: what the removals were proposed by.
+        removals: such as `flips` finds.
+        ledger: where ablations are kept.
+        progress: called as progress(done, total).
+
+    Returns:
+        The removals with what was measured, and the noise if there is any.
+
+    Raises:
+        InputError: another oracle than the one explained.
+        OracleError: it failed; see `oracles.errors`.
+    """
+    known = explanation.ablations
+    is_other = known is not None and known.fingerprint != oracle.fingerprint
+    if is_other or tuple(oracle.players) != explanation.players:
+        raise InputError(
+            "the explanation is of another oracle. Pass the oracle it was made with."
+        )
+    if not removals:
+        return []
+    masks = np.ones((len(removals), len(explanation.players)), dtype=bool)
+    for row, removal in enumerate(removals):
+        masks[row, list(removal.players)] = False
+    done = run(
+        oracle,
+        masks,
+        ledger=ledger,
+        earlier=known,
+        most_unanswered=1.0,
+        progress=progress,
+    )
+    noise = _noise(oracle, explanation, np.delete(masks, done.unanswered, axis=0))
+    return [
+        replace(
+            removal,
+            measured=None if row in done.unanswered else float(values[removal.output]),
+            noise=None if noise is None else float(noise[removal.output]),
+        )
+        for row, (removal, values) in enumerate(zip(removals, done.values, strict=True))
+    ]
+
+
+def has_flipped(explanation: Explanation, removal: Removal) -> bool | None:
+    """Whether the output measured is on the other side of 0; None if none was."""
+    if removal.measured is None:
+        return None
+    return bool((removal.measured < 0) != (explanation.intact[removal.output] < 0))
+
+
+def with_removals(explanation: Explanation, removals: Sequence[Removal]) -> Explanation:
+    """The explanation with removals among what it says of itself, so that they are
+    saved and shown."""
+    noted = [removal.to_json() for removal in removals]
+    made = replace(explanation.provenance, removals=noted)
+    return replace(explanation, provenance=made)
+
+
+def removals_of(explanation: Explanation) -> list[Removal]:
+    """What `with_removals` noted."""
+    return [Removal.from_json(noted) for noted in explanation.provenance.removals]
+
+
+def _error(explanation: Explanation, output: int) -> float:
+    """Standard deviation of the surrogate's errors over masks like those ablated."""
+    explained = float(explanation.energy_by_order[1:, output].sum())
+    r2 = min(max(explanation.faithfulness.per_output[output], 0.5), 1.0)
+    return sqrt(explained * (1 - r2) / r2)
+
+
+def _noise(
+    oracle: Oracle, explanation: Explanation, masks: Masks
+) -> NDArray[np.float64] | None:
+    """Standard deviation of a single value, (k,); None if it is not known."""
+    if explanation.noise_floor is not None:
+        return np.sqrt(explanation.noise_floor)
+    if not isinstance(oracle, Noisy):
+        return None
+    return np.sqrt(oracle.noise_floor(masks[:NOISE_MASKS]))

@@ -1,0 +1,225 @@
+"""The page of training examples: for each test point who helps, harms, acts together.
+
+It has no script: what is shown on hover are titles, and test points are linked to.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from html import escape
+
+from oracles.data.table import shortened
+from spex.explanation import Explanation, Status
+from spex.influence import Influence, Removal, has_flipped, measured, removals_of
+from spex.interaction import Interaction
+from spex.reading import Reading
+from spex.report import data_words, words
+from spex.report.data_map import PairMap, pair_map
+from spex.report.data_words import Example, Point
+from spex.report.pieces import (
+    asset,
+    bar,
+    facts,
+    filled,
+    interval,
+    is_unsure,
+    meter,
+    note,
+    orders,
+    percent,
+    policy,
+    signed,
+    widest_end,
+)
+
+IN_A_GROUP, IN_A_ROW = 110, 90  # characters of a text in a group, and in the table
+NONE = '<li class="none">None.</li>'
+TOLD = ("players_are", "examples", "seed", "repeats")  # of the subject, with training's
+
+
+def render_data(explanation: Explanation, index: str, top: int) -> str:
+    """The page as a string; see `spex.report.html.render_html`."""
+    style = asset("page.css") + asset("data.css")
+    removals = {found.output: found for found in removals_of(explanation)}
+    parts = {
+        "policy": policy(style),
+        "style": style,
+        "title": escape(data_words.question(explanation)),
+        "measured": escape(data_words.measure(explanation)),
+        "status": explanation.status.name.lower(),
+        "fit": meter(explanation),
+        "advice": escape(explanation.status.value),
+        "overview": _overview(explanation, removals),
+        "points": "".join(
+            _point(explanation, output, removals.get(output), index, top)
+            for output in range(len(explanation.outputs))
+        ),
+        "orders": orders(explanation),
+        "facts": facts(_of_training(explanation)),
+        "note": f"{note(explanation.status)} {escape(data_words.ALONE)} "
+        f"{escape(words.TOGETHER)}",
+    }
+    return filled("data.html", parts)
+
+
+def _of_training(explanation: Explanation) -> Explanation:
+    """With the parts of the subject that say something to a reader."""
+    subject = explanation.provenance.subject
+    shown = {key: subject[key] for key in TOLD if key in subject}
+    training = {k: v for k, v in subject.get("training", {}).items() if k != "digest"}
+    made = replace(explanation.provenance, subject=shown | training)
+    return replace(explanation, provenance=made)
+
+
+def _overview(explanation: Explanation, removals: Mapping[int, Removal]) -> str:
+    """All test points in a table, if there are several."""
+    if len(explanation.outputs) == 1:
+        return ""
+    rows = "".join(
+        _overview_row(explanation, output, removals.get(output))
+        for output in range(len(explanation.outputs))
+    )
+    numbers = ("trained on all", "R²", "removed", "predicted", "trained again")
+    heads = "".join(f'<th scope="col" class="number">{name}</th>' for name in numbers)
+    return (
+        '<section aria-label="Test points"><h2>Test points</h2><div class="wide">'
+        '<table class="points"><thead><tr><th scope="col">test point</th>'
+        f'<th scope="col">label</th>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+        '</div><p class="note">Removed: how many are to be left out to take the margin '
+        "across 0, which flips the prediction of one of two classes; predicted by the "
+        "surrogate, and measured where it was trained again.</p></section>"
+    )
+
+
+def _overview_row(
+    explanation: Explanation, output: int, removal: Removal | None
+) -> str:
+    point = Point.of(explanation, output)
+    fit = explanation.faithfulness.per_output[output]
+    cells = [
+        ("trained on all", signed(float(explanation.intact[output])), ""),
+        ("R²", "" if explanation.status is Status.EXACT else f"{fit:.3f}", ""),
+        ("removed", "" if removal is None else str(len(removal.players)), ""),
+        ("predicted", "" if removal is None else signed(removal.predicted), ""),
+        ("trained again", *_measured(explanation, removal)),
+    ]
+    numbers = "".join(
+        f'<td class="number{verdict}" data-name="{name}">{said}</td>'
+        for name, said, verdict in cells
+    )
+    text = f" {escape(shortened(point.text, IN_A_ROW))}" if point.text else ""
+    return (
+        f'<tr><td class="who"><a href="#point-{output}">{escape(point.name)}</a>{text}'
+        f"</td><td>{_label(point.label)}</td>{numbers}</tr>"
+    )
+
+
+def _measured(explanation: Explanation, removal: Removal | None) -> tuple[str, str]:
+    """What a removal measured, and the class of its cell."""
+    if removal is None or removal.measured is None:
+        return "", ""
+    flipped = has_flipped(explanation, removal)
+    return signed(removal.measured), " reached" if flipped else " missed"
+
+
+def _point(
+    explanation: Explanation,
+    output: int,
+    removal: Removal | None,
+    index: str,
+    top: int,
+) -> str:
+    """The section of a test point."""
+    point = Point.of(explanation, output)
+    found = Influence.of(explanation, output, top=top, index=index)
+    kind = measured(explanation, output)
+    widest = widest_end([*found.helpful, *found.harmful])
+    lists = "".join(
+        _list(
+            f"{name} {data_words.players(explanation)}",
+            "".join(_row(explanation, one, kind, widest) for one in listed),
+        )
+        for name, listed in (("Helpful", found.helpful), ("Harmful", found.harmful))
+    )
+    widest = widest_end(found.together)
+    groups = "".join(
+        _group(explanation, one, read, widest)
+        for one, read in zip(found.together, found.readings, strict=True)
+    )
+    drawn = pair_map(explanation, PairMap.of(explanation, output, index))
+    heat = f"<section><h3>The strongest pairs</h3>{drawn}</section>" if drawn else ""
+    return (
+        f'<article id="point-{output}"><h2>{escape(point.name)}</h2>'
+        f"{_quoted(point)}<p>{escape(data_words.intact(explanation, output))}</p>"
+        f"{_removal(explanation, output, removal)}"
+        f'<div class="pair">{lists}</div><div class="pair">'
+        f"{_list('Acting together', groups)}{heat}</div></article>"
+    )
+
+
+def _quoted(point: Point) -> str:
+    text = f"<q>{escape(shortened(point.text))}</q>" if point.text else ""
+    return f'<p class="quoted">{text} {_label(point.label)}</p>' if text else ""
+
+
+def _removal(explanation: Explanation, output: int, removal: Removal | None) -> str:
+    """What flips the prediction, and who that is."""
+    if measured(explanation, output) != "margin":
+        return ""
+    said = escape(data_words.removal(explanation, removal))
+    if removal is None:
+        return f'<p class="flip">{said}</p>'
+    members = "".join(f"<li>{_example(explanation, i)}</li>" for i in removal.players)
+    return (
+        f'<div class="flip"><p>{said}</p><details><summary>What is removed</summary>'
+        f"<ul>{members}</ul></details></div>"
+    )
+
+
+def _list(head: str, rows: str) -> str:
+    return (
+        f'<section><h3>{escape(head)}</h3><ol class="interactions">{rows or NONE}</ol>'
+        "</section>"
+    )
+
+
+def _row(explanation: Explanation, one: Interaction, kind: str, widest: float) -> str:
+    """A single player: who it is, and what it does."""
+    shown = _example(explanation, one.players[0])
+    return _entry(one, shown, data_words.effect(kind, one.value), widest)
+
+
+def _group(
+    explanation: Explanation, one: Interaction, read: Reading, widest: float
+) -> str:
+    members = "".join(
+        f"<div>{_example(explanation, player, IN_A_GROUP)}</div>"
+        for player in one.players
+    )
+    return _entry(one, members, data_words.together(read), widest)
+
+
+def _entry(one: Interaction, who: str, said: str, widest: float) -> str:
+    """An entry of a list, laid out as `spex.report.pieces.row`."""
+    sign = "p" if one.value > 0 else "m"
+    doubt = " unsure" if is_unsure(one) else ""
+    return (
+        f'<li class="interaction {sign}{doubt}"><div class="names">{who}</div>'
+        f'{bar(one, widest)}<div class="value">{signed(one.value)}</div>'
+        f'<div class="reading">{escape(said)}</div>'
+        f'<div class="share">{percent(one.share)} of variance</div>'
+        f'<div class="interval">{interval(one)}</div></li>'
+    )
+
+
+def _example(explanation: Explanation, player: int, width: int | None = None) -> str:
+    """A player's name, label and text."""
+    one = Example.of(explanation, player)
+    text = one.text if width is None else shortened(one.text, width)
+    return (
+        f'<span class="name">{escape(one.name)}</span> {_label(one.label)} '
+        f'<span class="example">{escape(text)}</span>'
+    )
+
+
+def _label(label: str) -> str:
+    return f'<span class="tag">{escape(label)}</span>' if label else ""

@@ -1,0 +1,118 @@
+"""The terminal report of training examples: a table for each of a few test points."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from oracles.data.table import shortened
+from spex.explanation import Explanation
+from spex.influence import MARGIN, Influence, measured, removals_of
+from spex.interaction import Interaction
+from spex.report import data_words, words
+from spex.report.data_words import Example, Point
+from spex.report.pieces import interval, is_unsure, signed
+from spex.report.terminal import plain, print_trust
+
+MAX_POINTS = 3  # test points shown
+REMOVED = 12  # players of a removal that are named
+
+
+def print_data(
+    explanation: Explanation, console: Console, index: str = "BII", top: int = 10
+) -> None:
+    """Print the strongest examples and groups, removals, faithfulness and cost.
+
+    Args:
+        explanation: of a data oracle.
+        console: where; without colour where it has none.
+        index: interaction index of groups, or value of single players.
+        top: examples and groups of each kind.
+    """
+    console.print(Text(plain(data_words.question(explanation)), style="bold"))
+    console.print(Text(plain(data_words.measure(explanation))))
+    for output in range(min(len(explanation.outputs), MAX_POINTS)):
+        console.print()
+        _print_point(explanation, output, console, index, top)
+    more = len(explanation.outputs) - MAX_POINTS
+    if more > 0:
+        said = f"\nAnd {more} more test points, which the HTML report (--out) shows."
+        console.print(Text(said, style="dim"))
+    console.print()
+    print_trust(explanation, console)
+
+
+def _print_point(
+    explanation: Explanation, output: int, console: Console, index: str, top: int
+) -> None:
+    point = Point.of(explanation, output)
+    title = Text(plain(point.name), style="bold")
+    if point.text:
+        label = f" [{point.label}]" if point.label else ""
+        title.append(plain(f"  “{point.text}”{label}"), style="not bold")
+    console.print(title)
+    console.print(Text(plain(data_words.intact(explanation, output))))
+    found = Influence.of(explanation, output, top=top, index=index)
+    for name, listed in (("helps", found.helpful), ("harms", found.harmful)):
+        if listed:
+            console.print(_table(explanation, name, listed))
+    _print_groups(explanation, found, console)
+    _print_removal(explanation, output, console)
+
+
+def _table(
+    explanation: Explanation, name: str, listed: tuple[Interaction, ...]
+) -> Table:
+    table = Table()
+    table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=14)
+    table.add_column("label", no_wrap=True, overflow="ellipsis", max_width=12)
+    table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("interval", justify="right", no_wrap=True)
+    for one in listed:
+        example = Example.of(explanation, one.players[0])
+        table.add_row(
+            Text(plain(example.name)),
+            Text(plain(example.label)),
+            Text(shortened(plain(example.text))),
+            _value(one),
+            interval(one),
+        )
+    return table
+
+
+def _value(one: Interaction) -> Text:
+    colour = "dodger_blue1" if one.value > 0 else "dark_orange3"
+    return Text(signed(one.value), style="dim" if is_unsure(one) else colour)
+
+
+def _print_groups(explanation: Explanation, found: Influence, console: Console) -> None:
+    """Groups that stand out, with their readings."""
+    sure = [
+        (one, read)
+        for one, read in zip(found.together, found.readings, strict=True)
+        if not is_unsure(one)
+    ]
+    if not sure:
+        console.print("No group stands out: what they do just adds up.")
+        return
+    table = Table()
+    table.add_column("together", overflow="fold", ratio=1)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("one by one, at once", no_wrap=True)
+    for one, read in sure:
+        said = f"{read.kind.value} {read.alone:+.2f}, {read.together:+.2f}"
+        table.add_row(Text(plain(" + ".join(one.names))), _value(one), said)
+    console.print(table)
+    console.print(Text(words.TOGETHER, style="dim"))
+
+
+def _print_removal(explanation: Explanation, output: int, console: Console) -> None:
+    if measured(explanation, output) != MARGIN:
+        return
+    found = next((r for r in removals_of(explanation) if r.output == output), None)
+    said = data_words.removal(explanation, found)
+    if found is not None:
+        names = [explanation.players[player] for player in found.players[:REMOVED]]
+        more = len(found.players) - len(names)
+        said += f" Left out: {', '.join(names)}" + (f" and {more} more." * (more > 0))
+    console.print(Text(plain(said)))

@@ -1,0 +1,173 @@
+"""The mixed oracle: segments and components against the prompt written by hand."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import spex
+from oracles import InputError
+from oracles.components import ComponentOracle, MixedOracle, TaskPrompt
+from oracles.features import LoadedModel, load_model, text_prompt
+from oracles.testing import OracleContract
+
+from .conftest import Make
+from .test_by_hand import by_hand
+
+TEXT, ANSWER, WRONG = "the cat sat on the", "mat", "dog"
+
+
+@pytest.fixture(scope="module")
+def loaded(make: Make) -> LoadedModel:
+    return make("GPT2LMHeadModel")
+
+
+def mixed(loaded: LoadedModel, text: str = TEXT, **settings: Any) -> MixedOracle:
+    prompt = text_prompt(text, loaded.tokenizer, segments="word")
+    return MixedOracle(loaded, prompt, **{"answer": ANSWER, "wrong": WRONG, **settings})
+
+
+def zeros(place: str) -> torch.Tensor:
+    return torch.zeros(())
+
+
+def test_players_are_the_segments_and_then_the_components(loaded: LoadedModel) -> None:
+    oracle = mixed(loaded, layers=[1])
+    assert oracle.players == (*TEXT.split(), "L1.H0", "L1.H1", "L1.H2", "L1.H3")
+    assert [one.name for one in oracle.components] == list(oracle.players[5:])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.booleans(), min_size=17, max_size=17))
+def test_a_value_is_that_of_the_shorter_prompt_with_heads_ablated_by_hand(
+    loaded: LoadedModel, kept: list[bool]
+) -> None:
+    oracle = mixed(loaded)
+    if not any(kept[:5]):
+        kept[0] = True  # this tokenizer has no beginning that by_hand could read
+    words = [word for word, is_kept in zip(TEXT.split(), kept, strict=False) if is_kept]
+    task = TaskPrompt(" ".join(words), ANSWER, WRONG)
+    mask = np.array(kept)
+    expected = by_hand(loaded, oracle, task, mask[5:], zeros)  # type: ignore[arg-type]
+    assert oracle.evaluate(mask[None])[0, 0] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("unit", ["head", "mlp", "head+mlp", "layer"])
+@pytest.mark.parametrize(
+    ("behaviour", "answer"),
+    [("margin", ANSWER), ("logit", ANSWER), ("log-prob", "mat sat"), ("loss", "mat a")],
+)
+def test_units_and_behaviours_agree_with_the_component_oracle(
+    loaded: LoadedModel, unit: str, behaviour: str, answer: str
+) -> None:
+    settings = {"unit": unit, "behaviour": behaviour}
+    oracle = mixed(loaded, answer=answer, **settings)
+    masks = np.random.default_rng(0).random((8, len(oracle.players))) < 0.6
+    masks[:, 0] = True
+    for mask, value in zip(masks, oracle.evaluate(masks), strict=True):
+        words = [w for w, kept in zip(TEXT.split(), mask, strict=False) if kept]
+        task = TaskPrompt(" ".join(words), answer, WRONG)
+        alone = ComponentOracle(loaded, [task], **settings)
+        assert alone.evaluate(mask[None, 5:])[0, 0] == pytest.approx(value[0], abs=1e-4)
+
+
+def test_the_mean_is_the_intact_prompts_whatever_is_removed(
+    loaded: LoadedModel,
+) -> None:
+    oracle = mixed(loaded, ablation="mean")
+    masks = np.ones((3, len(oracle.players)), dtype=bool)
+    masks[1, 2], masks[2, 5:] = False, False
+    masks[1, 5:] = False
+    shorter = TaskPrompt("the cat on the", ANSWER, WRONG)
+    alone = ComponentOracle(loaded, [shorter], ablation="mean", reference=[TEXT])
+    nothing = np.zeros((1, len(oracle.components)), dtype=bool)
+    assert oracle.evaluate(masks)[1, 0] == pytest.approx(
+        alone.evaluate(nothing)[0, 0], abs=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "architecture", ["LlamaForCausalLM", "BertForSequenceClassification"]
+)
+def test_other_families(make: Make, architecture: str) -> None:
+    loaded = make(architecture)
+    is_causal = loaded.task == "causal-lm"
+    answer, wrong = (ANSWER, WRONG) if is_causal else ("0", "1")
+    oracle = mixed(loaded, answer=answer, wrong=wrong)
+    masks = np.random.default_rng(1).random((10, len(oracle.players))) < 0.7
+    masks[:, 1] = True
+    for mask, value in zip(masks, oracle.evaluate(masks), strict=True):
+        words = [w for w, kept in zip(TEXT.split(), mask, strict=False) if kept]
+        task = TaskPrompt(" ".join(words), answer, wrong)
+        alone = ComponentOracle(loaded, [task])
+        assert alone.evaluate(mask[None, 5:])[0, 0] == pytest.approx(value[0], abs=1e-4)
+
+
+def test_a_mask_token_stands_where_it_is_kept(make: Make) -> None:
+    loaded = make("BertForMaskedLM")
+    prompt = text_prompt(
+        "the cat sat on", loaded.tokenizer, segments="word", suffix="a [MASK]"
+    )
+    oracle = MixedOracle(loaded, prompt, answer=ANSWER, wrong=WRONG)
+    masks = np.ones((1, len(oracle.players)), dtype=bool)
+    masks[0, [1, 6]] = False
+    task = TaskPrompt("the sat on a [MASK]", ANSWER, WRONG)
+    alone = ComponentOracle(loaded, [task]).evaluate(masks[:, 4:])
+    assert oracle.evaluate(masks)[0, 0] == pytest.approx(alone[0, 0], abs=1e-4)
+    with pytest.raises(InputError, match="suffix"):
+        mixed(loaded, "the [MASK] sat on the")
+
+
+def test_the_batch_size_changes_nothing(loaded: LoadedModel) -> None:
+    masks = np.random.default_rng(0).random((9, 17)) < 0.5
+    whole, single = (
+        mixed(loaded, batch_size=size).evaluate(masks) for size in (None, 1)
+    )
+    np.testing.assert_allclose(whole, single, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"behaviour": "kl"}, "behaviour='kl'"),
+        ({"ablation": "resample"}, "ablation='resample'"),
+        ({"unit": "brain"}, "unit='brain'"),
+        ({"answer": ""}, "no answer"),
+        ({"answer": "mat sat"}, "2 tokens"),
+        ({"wrong": ""}, "no wrong answer"),
+        ({"reference": ["a cat"]}, "reference"),
+        ({"text": " ".join(["cat"] * 70)}, "70 tokens"),
+    ],
+)
+def test_bad_input_is_refused(
+    loaded: LoadedModel, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        mixed(loaded, **settings)
+
+
+class TestContract(OracleContract):
+    """What every oracle must do."""
+
+    @pytest.fixture(autouse=True)
+    def _made_of(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+
+    def make_oracle(self) -> MixedOracle:
+        return mixed(self.loaded, layers=[0])
+
+
+def test_the_word_to_copy_acts_through_the_induction_head() -> None:
+    loaded = load_model("induction", device="cpu")
+    prompt = text_prompt("cat sun map fox zoo cat sun", segments="word")
+    oracle = MixedOracle(loaded, prompt, answer="map", wrong="zoo")
+    found = spex.explain(oracle, budget=500, seed=0)
+    pairs = [
+        set(one.names)
+        for one in found.top(99)
+        if len(one.names) == 2 and one.names[1].startswith("L")
+    ]
+    assert pairs[0] == {"map", "L1.H5"}

@@ -1,0 +1,174 @@
+"""Circuits: the smallest and best sets, found on the surrogate and run."""
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oracles import FunctionOracle, InputError, Ledger
+from spex import Explanation, SparseFourier, explain, load
+from spex.circuits import (
+    CIRCUIT,
+    PRUNED,
+    TRIES,
+    circuits_of,
+    find_circuits,
+    with_circuits,
+)
+from spex.testing import planted
+
+PLAYERS = 7
+
+
+def exact(seed: int, sign: float = 1.0) -> tuple[FunctionOracle, Explanation]:
+    """A planted function, all of whose masks were ablated."""
+    spectrum = planted(PLAYERS, seed)
+    oracle = FunctionOracle(
+        lambda masks: sign * spectrum(masks), PLAYERS, fingerprint=f"{seed} {sign}"
+    )
+    return oracle, explain(oracle, budget=2**PLAYERS)
+
+
+def value(oracle: FunctionOracle, kept: tuple[int, ...]) -> float:
+    mask = np.isin(np.arange(PLAYERS), kept)[None]
+    return float(oracle.evaluate(mask)[0, 0])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 200), st.sampled_from([0.3, 0.5, 0.9, 1.0]))
+def test_a_circuit_is_the_smallest_set_that_does_as_much(
+    seed: int, level: float
+) -> None:
+    oracle, found = exact(seed)
+    everyone = tuple(range(PLAYERS))
+    none, gap = value(oracle, ()), value(oracle, everyone) - value(oracle, ())
+    [circuit] = find_circuits(oracle, found, levels=[level], sparsities=())
+    assert circuit.kind == CIRCUIT
+    assert circuit.measured == pytest.approx(value(oracle, circuit.players))
+    assert circuit.predicted == pytest.approx(circuit.measured, abs=1e-6)
+    assert circuit.faithfulness == pytest.approx((circuit.measured - none) / gap)
+    assert circuit.faithfulness >= level - 1e-5
+    for kept in combinations(everyone, len(circuit.players) - 1):
+        assert (value(oracle, kept) - none) / gap < level + 1e-5
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 200), st.sampled_from([0.2, 0.5, 0.8]))
+def test_pruning_keeps_the_best_set_of_its_size(seed: int, part: float) -> None:
+    oracle, found = exact(seed)
+    everyone = tuple(range(PLAYERS))
+    sign = np.sign(value(oracle, everyone) - value(oracle, ()))
+    [pruned] = find_circuits(oracle, found, levels=(), sparsities=[part])
+    size = PLAYERS - round(part * PLAYERS)
+    assert (pruned.kind, len(pruned.players)) == (PRUNED, size)
+    best = max(sign * value(oracle, kept) for kept in combinations(everyone, size))
+    assert sign * pruned.measured == pytest.approx(best, abs=1e-6)
+    assert pruned.is_smallest
+
+
+def test_what_falls_when_players_are_kept_is_a_behaviour_too() -> None:
+    oracle, found = exact(3)
+    reversed_oracle, reversed_found = exact(3, -1.0)
+    sets = [
+        [circuit.players for circuit in find_circuits(o, f)]
+        for o, f in ((oracle, found), (reversed_oracle, reversed_found))
+    ]
+    assert sets[0] == sets[1]
+
+
+def both(masks: np.ndarray) -> np.ndarray:
+    return (masks[:, 0] & masks[:, 1]).astype(float)
+
+
+def test_a_circuit_that_falls_short_is_given_up_for_another() -> None:
+    """The surrogate takes player 2 for enough; in truth 0 and 1 are."""
+    oracle = FunctionOracle(both, 3, fingerprint="both")
+    truth = explain(oracle, budget=8)
+    terms = truth.fourier.to_dict()
+    # 2 alone is said to do 0.95, the pair 1
+    wrong = {**terms, (): terms[()] + 0.475, (2,): -0.475}
+    believed = replace(truth, fourier=SparseFourier.from_dict(3, wrong))
+    [circuit] = find_circuits(oracle, believed, levels=[0.9], sparsities=())
+    assert circuit.tried > 1
+    assert set(circuit.players) >= {0, 1}
+    assert circuit.measured == 1.0
+    assert circuit.is_reached
+
+
+@pytest.mark.parametrize(
+    "believed",
+    [
+        {(): 0.25, (5,): -1e-3},  # too little to reach any level
+        {(i,): -1.0 for i in range(2, 12)},  # everything but the truth
+        {(): 0.2, (0,): -0.1, (1,): -0.1, (7,): -0.02},  # the truth, too small
+    ],
+)
+def test_a_surrogate_that_is_wrong_costs_runs_and_not_the_level(
+    believed: dict[tuple[int, ...], float],
+) -> None:
+    oracle = FunctionOracle(both, 12, fingerprint="both of 12")
+    found = explain(oracle, budget=100)
+    found = replace(found, fourier=SparseFourier.from_dict(12, believed))
+    [circuit] = find_circuits(oracle, found, levels=[0.9], sparsities=())
+    assert set(circuit.players) >= {0, 1}
+    assert circuit.is_reached
+    assert circuit.tried <= TRIES + 4
+    if (0,) in believed:
+        assert circuit.players == (0, 1)
+
+
+def test_circuits_are_saved_with_the_explanation(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    oracle, found = exact(5)
+    circuits = find_circuits(oracle, found)
+    assert [c.kind for c in circuits] == [CIRCUIT] + 3 * [PRUNED]
+    with_circuits(found, circuits).save(tmp_path / "r.json")
+    assert circuits_of(load(tmp_path / "r.json")) == circuits
+    assert circuits_of(found) == []
+
+
+def test_what_was_run_is_kept_in_the_ledger(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    asked = []
+
+    def counted(masks: np.ndarray) -> np.ndarray:
+        asked.append(len(masks))
+        return both(masks)
+
+    oracle = FunctionOracle(counted, 12, fingerprint="counted")
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        found = explain(oracle, budget=100, ledger=ledger)
+        first = find_circuits(oracle, found, ledger=ledger)
+        assert sum(asked) <= 100 + 2 + sum(circuit.tried for circuit in first)
+        before = sum(asked)
+        assert find_circuits(oracle, found, ledger=ledger) == first
+        assert sum(asked) == before
+
+
+@pytest.mark.parametrize("level", [0.0, -0.5, 1.2, float("nan")])
+def test_levels_out_of_range_are_refused(level: float) -> None:
+    oracle, found = exact(1)
+    with pytest.raises(InputError, match="circuit level"):
+        find_circuits(oracle, found, levels=[level])
+
+
+@pytest.mark.parametrize("part", [0.0, 1.0, -1.0, float("nan")])
+def test_parts_to_prune_out_of_range_are_refused(part: float) -> None:
+    oracle, found = exact(1)
+    with pytest.raises(InputError, match="prune"):
+        find_circuits(oracle, found, sparsities=[part])
+
+
+def test_ends_that_are_the_same_have_no_faithfulness() -> None:
+    oracle = FunctionOracle(
+        lambda masks: (masks[:, 0] ^ masks[:, 1]).astype(float), 3, fingerprint="xor"
+    )
+    with pytest.raises(InputError, match="no scale"):
+        find_circuits(oracle, explain(oracle, budget=8))
+
+
+def test_another_oracle_is_refused() -> None:
+    _, found = exact(1)
+    with pytest.raises(InputError, match="another oracle"):
+        find_circuits(exact(2)[0], found)
