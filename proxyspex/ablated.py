@@ -28,7 +28,7 @@ class Ablated:
     noise_floor: NDArray[np.float64] | None
 
     @classmethod
-    def of(cls, masks: Masks, values: Values, telling: slice) -> "Ablated":
+    def of(cls, masks: Masks, values: Values, telling: NDArray[np.int64]) -> "Ablated":
         """From masks (m, n), some of which may repeat, and values (m, k).
 
         Args:
@@ -36,6 +36,5 @@ class Ablated:
             telling: the rows that are such a sample.
         """
         mean = averaged(masks, values)
-        start, stop, _ = telling.indices(len(masks))
-        rows = np.flatnonzero((mean.first >= start) & (mean.first < stop))
+        rows = np.flatnonzero(np.isin(mean.first, telling))
         return cls(masks[mean.first], mean.means, mean.first, rows, mean.noise)

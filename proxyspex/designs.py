@@ -11,16 +11,18 @@ it was measured).
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from math import ceil, log2
+from math import ceil, log, log2
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from oracles import Masks, distinct_masks
+from spex.errors import MethodError
 from spex.masks import uniform_masks
 
 ROWS = 64  # of a block drawn at a time
+LEAST_STRATUM = 10  # players
 UNUSUAL = 4.0  # standard deviations
 MOST_DRAWN = 20  # masks for each one wanted, where many are alike
 
@@ -95,16 +97,35 @@ def _stratified(
     return mask
 
 
-def is_sample(masks: Masks, keep: float) -> bool:
-    """Whether the sizes of masks (m, n) are spread as those that keep so many are.
+def check_strata(strata: Sequence[int]) -> None:
+    """Raise MethodError if a stratum is so small that its players hang together.
 
-    The mean of (|S| - n p)^2 / (n p (1 - p)) is 1 for these, with a variance of about
-    2 / m.
+    Of two players in a stratum of s the correlation is about -1 / (s - 1).
+    """
+    numbers, counts = np.unique(strata, return_counts=True)
+    if counts.min(initial=LEAST_STRATUM) < LEAST_STRATUM:
+        smallest = numbers[counts.argmin()]
+        raise MethodError(
+            f"stratum {smallest} has {counts.min()} players; in strata of fewer than "
+            f"{LEAST_STRATUM} they cannot be told apart. Join small strata."
+        )
+
+
+def size_spread(masks: Masks, keep: float) -> float:
+    """How far the sizes of masks (m, n) are spread, next to masks that keep so many.
+
+    In standard deviations from what is expected of these: 0, with a spread of about 1.
+    It is of the mean of (|S| - n p)^2 / (n p (1 - p)), with variance 2 / m.
     """
     n = masks.shape[1]
     expected, variance = n * keep, n * keep * (1 - keep)
     spread = ((masks.sum(axis=1) - expected) ** 2 / variance).mean()
-    return bool(abs(spread - 1) <= UNUSUAL * np.sqrt(2 / len(masks)))
+    return float((spread - 1) / np.sqrt(2 / len(masks)))
+
+
+def is_sample(masks: Masks, keep: float) -> bool:
+    """Whether the sizes of masks (m, n) are spread as those that keep so many are."""
+    return abs(size_spread(masks, keep)) <= UNUSUAL
 
 
 def orthogonal_masks(num_players: int, count: int, rng: np.random.Generator) -> Masks:
@@ -160,14 +181,15 @@ def shapley_masks(num_players: int, count: int, rng: np.random.Generator) -> Mas
     return _gathered(num_players, count, pairs())
 
 
-def size_weights(masks: Masks) -> NDArray[np.float64]:
-    """What makes masks (m, n), of some sizes more often, a uniform sample, (m,).
+def size_weights(masks: Masks, keep: float = 0.5) -> NDArray[np.float64]:
+    """What makes masks (m, n), of some sizes more often, a sample that keeps so many.
 
-    The part of all masks that are of its size, over that part of those given
-    (post-stratification).
+    The part of all such masks that are of its size, over that part of those given
+    (post-stratification), (m,).
     """
     sizes, n = masks.sum(axis=1), masks.shape[1]
     logs = gammaln(n + 1) - gammaln(sizes + 1) - gammaln(n - sizes + 1)
+    logs += sizes * log(keep) + (n - sizes) * log(1 - keep)
     weights: NDArray[np.float64] = np.exp(logs - logs.max())
     return weights / np.bincount(sizes)[sizes]
 

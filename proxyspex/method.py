@@ -26,7 +26,15 @@ from numpy.typing import NDArray
 
 from oracles import Masks, Values
 from proxyspex.ablated import Ablated
-from proxyspex.designs import DESIGNS, biased_masks, is_sample, size_weights
+from proxyspex.designs import (
+    DESIGNS,
+    UNUSUAL,
+    biased_masks,
+    check_strata,
+    is_sample,
+    size_spread,
+    size_weights,
+)
 from proxyspex.fit import Fit, FullSurrogate, Wanted, fit_output
 from proxyspex.parts import Parts
 from proxyspex.trees import MAX_DEPTH, Boosting
@@ -50,12 +58,14 @@ class ProxyPlan:
         basis: of the masks of the design.
         is_given: whether there is no design: the masks are what somebody had. In a
             design the first two are all players and none.
+        num_missing: how many masks fewer the design has than were asked for.
     """
 
     masks: Masks
     num_designed: int
     basis: Basis = UNIFORM
     is_given: bool = False
+    num_missing: int = 0
 
     @property
     def learned_from(self) -> NDArray[np.int64]:
@@ -63,13 +73,29 @@ class ProxyPlan:
 
         Not the empty one of a design: often an outlier, it would tell of itself only.
         """
-        everything = np.arange(len(self.masks))
-        return everything if self.is_given else np.delete(everything, 1)
+        return np.flatnonzero(self.is_given | ~self._is_designed | self._is_kept)
 
     @property
-    def telling(self) -> slice:
-        """Of those, a sample of the masks faithfulness is over."""
-        return slice(0, None) if self.is_given else slice(1, self.num_designed - 1)
+    def telling(self) -> NDArray[np.int64]:
+        """Places, among those learned from, of a sample of the masks faithfulness is
+        over: without the ends of a design, which are no draws."""
+        is_drawn = self._is_designed & self._is_kept & ~self.masks.all(axis=1)
+        return np.flatnonzero((self.is_given | is_drawn)[self.learned_from])
+
+    @property
+    def _is_designed(self) -> NDArray[np.bool_]:
+        return np.arange(len(self.masks)) < self.num_designed
+
+    @property
+    def _is_kept(self) -> NDArray[np.bool_]:
+        """Whether any player is."""
+        return np.asarray(self.masks.any(axis=1))
+
+    def without(self, rows: NDArray[np.int64]) -> "ProxyPlan":
+        """The same plan, but for these rows."""
+        designed = self.num_designed - int((rows < self.num_designed).sum())
+        masks = np.delete(self.masks, rows, axis=0)
+        return replace(self, masks=masks, num_designed=designed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +155,11 @@ class ProxySpex:
                 f"design={self.design!r} has masks of its own, and keep and strata say "
                 "what masks to draw. Leave them out, or the design."
             )
-        if self.is_unbiased and self.design == "shapley":
+        is_drawn = self.design != "shapley" and self.strata is None
+        if self.is_unbiased and not is_drawn:
             raise MethodError(
-                "is_unbiased corrects by the mean error over uniform masks, and those "
-                'of design="shapley" are not. Leave one of them out.'
+                "is_unbiased corrects by the mean error over independent masks, and "
+                'those of design="shapley" or of strata are not. Leave one of them out.'
             )
 
     def min_budget(self, num_players: int) -> int:
@@ -155,7 +182,8 @@ class ProxySpex:
             )
         budget = min(budget, 2 ** min(num_players, 62))
         masks = self._drawn(num_players, budget - 1, rng)
-        return ProxyPlan(masks, len(masks), Basis(self.keep))
+        missing = budget - len(masks)
+        return ProxyPlan(masks, len(masks), Basis(self.keep), num_missing=missing)
 
     def _drawn(self, num_players: int, count: int, rng: np.random.Generator) -> Masks:
         if self.strata is not None and len(self.strata) != num_players:
@@ -163,6 +191,8 @@ class ProxySpex:
                 f"strata holds {len(self.strata)} numbers for {num_players} players. "
                 "Pass one for each."
             )
+        if self.strata is not None:
+            check_strata(self.strata)
         if self.keep == HALF and self.strata is None:
             return DESIGNS[self.design](num_players, count, rng)
         return biased_masks(num_players, count, rng, self.keep, self.strata)
@@ -181,8 +211,12 @@ class ProxySpex:
         keep = self.keep
         if keep == HALF and not is_sample(masks, HALF):
             told = float(np.clip(masks.mean(), LEAST, MOST))
-            keep = told if is_sample(masks, told) else HALF
+            keep = told if size_spread(masks, told) <= UNUSUAL else HALF
         return ProxyPlan(masks, len(masks), Basis(keep), is_given=True)
+
+    def without(self, plan: ProxyPlan, rows: NDArray[np.int64]) -> ProxyPlan:
+        """The plan without rows that there are no values for."""
+        return plan.without(rows)
 
     def recover(
         self, plan: ProxyPlan, values: Values, rng: np.random.Generator
@@ -231,11 +265,16 @@ class ProxySpex:
         return Wanted(self.num_terms, self.max_order, boosting, basis, self.is_unbiased)
 
     def _weights(self, plan: ProxyPlan, data: Ablated) -> NDArray[np.float64] | None:
-        """What makes the rows that tell a sample; None if they are one as they are."""
-        if self.design != "shapley" or plan.is_given:
+        """What makes the rows that tell a sample; None if they are one as they are.
+
+        Where few masks are probable, distinct ones hold too many of the others.
+        """
+        told, keep = data.masks[data.telling], plan.basis.keep
+        is_skewed = not plan.basis.is_uniform and not is_sample(told, keep)
+        if plan.is_given or not (self.design == "shapley" or is_skewed):
             return None
         weights = np.zeros(len(data.masks))
-        weights[data.telling] = size_weights(data.masks[data.telling])
+        weights[data.telling] = size_weights(told, keep)
         return weights
 
     def _reasons(
@@ -261,6 +300,11 @@ class ProxySpex:
         outlying = max(b.outlying for b in blends)
         if outlying:
             reasons.append(f"up to {outlying} outlying values weigh less")
+        if plan.num_missing:
+            reasons.append(
+                f"{plan.num_missing} ablations were saved: hardly any other masks are "
+                "probable"
+            )
         if not plan.basis.is_uniform:
             reasons.append(f"masks keep {plan.basis.keep:.0%} of the players")
         if plan.is_given and not is_sample(plan.masks, plan.basis.keep):

@@ -108,6 +108,10 @@ class Basis:
             _sizes(spectrum.supports),
         )
 
+    def back(self, t: int, s: int) -> float:
+        """Weight of G(S) in F(T), T in S, by their sizes."""
+        return float((-self.mean) ** (s - t) / (2 * self.sigma) ** s)
+
     def to_fourier(
         self,
         supports: Sequence[Support],
@@ -115,13 +119,8 @@ class Basis:
         variances: Array | None = None,
     ) -> Terms:
         """F and its variances, from G and those of G, (terms, k)."""
-        mean, scale = self.mean, 2 * self.sigma
         return sum_over_supersets(
-            supports,
-            coefficients,
-            variances,
-            lambda t, s: (-mean) ** (s - t) / scale**s,
-            _sizes(supports),
+            supports, coefficients, variances, self.back, _sizes(supports)
         )
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spex.basis import Basis, Terms
 from spex.ends import SHAPLEY_TYPE, Ends, put_in
-from spex.indices import convert, find_index
+from spex.indices import find_index, fourier_weight, sum_over_supersets
 from spex.spectrum import SparseFourier, Support
 
 BANZHAF_TYPE = ("BV", "BII")
@@ -47,16 +48,6 @@ class Estimates:
         places = [self.fourier.position[sets[row]] for row in rows]
         return [sets[row] for row in rows], coefficients[rows], variances[places]
 
-    @cached_property
-    def _variances(self) -> Array:
-        """Of the coefficients of `fourier`, (terms, k)."""
-        if self.basis.is_uniform:
-            return np.asarray(self.standard_errors**2)
-        sets, _, variances = self.basis.to_fourier(*self.terms)
-        table = np.zeros_like(self.standard_errors)
-        table[[self.fourier.position[s] for s in sets]] = variances
-        return table
-
     def index(
         self, name: str, order: int | None
     ) -> tuple[Sequence[Support], Array, Array]:
@@ -75,12 +66,31 @@ class Estimates:
             return self._scaled(range(1, order + 1), -1 / self.basis.sigma)
         if order == 1 and name in ("STII", "FSII"):
             name = "k-SII"  # the same: Shapley values and v(empty)
-        table = convert(self.fourier, name, order, self._variances)
+        table = self._converted(name, order)
         if self.ends is not None and name in SHAPLEY_TYPE:
-            variance = self._variances.mean(axis=0)
+            variance = (self.standard_errors**2).mean(axis=0)
             table = put_in(self.ends, self.fourier, name, order, table, variance)
         sets, values, variances = table
         return sets, values, np.sqrt(variances)
+
+    def _converted(self, name: str, order: int) -> tuple[list[Support], Array, Array]:
+        """An index, its variances straight from those of the coefficients in `basis`.
+
+        F(R) is a sum over the S that hold R, and the index one over the R that hold T:
+        the coefficients of `fourier` are not independent, those in `basis` are.
+        """
+        index = find_index(name, order)
+        back = self.basis.back
+        supports, coefficients, variances = self.terms
+
+        def weight(t: int, s: int) -> float:
+            return sum(
+                comb(s - t, r - t) * fourier_weight(name, order, t, r) * back(r, s)
+                for r in range(t, s + 1)
+            )
+
+        sizes = range(0 if index.has_empty_set else 1, order + 1)
+        return sum_over_supersets(supports, coefficients, variances, weight, sizes)
 
     def _scaled(
         self, sizes: range, scale: float

@@ -26,9 +26,8 @@ from oracles import (
 from spex.anytime import ANYTIME, Stages
 from spex.assemble import assemble, versions
 from spex.errors import BudgetError, MethodError
-from spex.exact import Exact
 from spex.explanation import Explanation
-from spex.method import Extensible, Learner, Method, Plan
+from spex.method import Extensible, Method, Plan, Sparing
 from spex.provenance import Provenance
 from spex.registry import Choice, choose, continued, default_budget, least_budget
 
@@ -141,18 +140,18 @@ class _Job:
         if isinstance(choice.method, Extensible):
             more = _without(self.before, plan.masks)
             plan = choice.method.extended(plan, more)
-        learner = _learner(choice.method)
+        sparing = _sparing(choice.method)
         done = run(
             self.oracle,
             plan.masks,
             ledger=self.book,
             earlier=known,
-            most_unanswered=0.0 if learner is None else MOST_UNANSWERED,
+            most_unanswered=0.0 if sparing is None else MOST_UNANSWERED,
             progress=self.progress,
         )
         values = np.delete(done.values, done.unanswered, axis=0)
-        if learner is not None and len(done.unanswered):
-            plan = learner.given(np.delete(plan.masks, done.unanswered, axis=0))
+        if sparing is not None and len(done.unanswered):
+            plan = sparing.without(plan, done.unanswered)
         started = time.perf_counter()
         try:
             recovery = choice.method.recover(plan, values, recovering)
@@ -177,11 +176,8 @@ class _Job:
         return assemble(self.oracle, ablations, recovery, made)
 
 
-def _learner(method: Method[Any]) -> Learner | None:
-    """The method, if it can do without some of the masks it planned."""
-    if isinstance(method, Exact) or not isinstance(method, Learner):
-        return None
-    return method
+def _sparing(method: Method[Any]) -> Sparing | None:
+    return method if isinstance(method, Sparing) else None
 
 
 def _known_masks(oracle: Oracle, book: Ledger | None, known: Ablations | None) -> Masks:

@@ -8,17 +8,22 @@ Owen 2013, section 8.9.) Their spectra add up as they do.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oracles import Masks, Values
 from spex.errors import MethodError
-from spex.method import Extensible, Learner, Method, Recovery
+from spex.method import Extensible, Learner, Method, Recovery, Sparing
 from spex.spectrum import SparseFourier
 
 Array = NDArray[np.float64]
+
+
+@runtime_checkable
+class Guidable(Method[Any], Extensible, Sparing, Learner, Protocol):
+    """A method that learns from whatever masks there are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +33,12 @@ class Guided:
     Its plans are the method's own, so the same ablations serve with and without.
 
     Args:
-        method: recovers what the guess misses.
+        method: recovers what the guess misses; one that learns from any masks, such as
+            `ProxySpex`.
         guess: of every output, in any units: only how it varies counts.
 
     Raises:
-        MethodError: a method that is a name.
+        MethodError: a method that is a name, or that needs masks of its own.
 
     >>> from spex import explain
     >>> from proxyspex import ProxySpex
@@ -42,17 +48,18 @@ class Guided:
     1.0
     """
 
-    method: Method[Any]
+    method: Guidable
     guess: SparseFourier
 
     def __post_init__(self) -> None:
-        if isinstance(self.method, str):
+        if not isinstance(self.method, Guidable):
             raise MethodError(
-                f"method={self.method!r} is a name. Pass an object such as ProxySpex()."
+                f"method={self.method!r} cannot be guided: it does not learn from any "
+                "masks. Pass an object such as proxyspex.ProxySpex()."
             )
 
     @classmethod
-    def additive(cls, method: Method[Any], effects: Array) -> "Guided":
+    def additive(cls, method: Guidable, effects: Array) -> "Guided":
         """With a guess of what keeping each player adds to each output, (n, k)."""
         players = [(player,) for player in range(len(effects))]
         guess = SparseFourier.from_terms(len(effects), players, -effects / 2)
@@ -73,20 +80,20 @@ class Guided:
         return self.method.plan(num_players, budget, rng)
 
     def extended(self, plan: Any, known: Masks) -> Any:
-        """As the method does; if it cannot, the plan as it is."""
-        method = self.method
-        return method.extended(plan, known) if isinstance(method, Extensible) else plan
+        """As the method does."""
+        return self.method.extended(plan, known)
+
+    def without(self, plan: Any, rows: NDArray[np.int64]) -> Any:
+        """As the method does."""
+        return self.method.without(plan, rows)
 
     def given(self, masks: Masks) -> Any:
         """As the method does.
 
         Raises:
-            MethodError: it needs masks of its own, or the guess is of other players.
+            MethodError: the guess is of other players.
         """
         self._check_players(masks.shape[1])
-        if not isinstance(self.method, Learner):
-            name = type(self.method).__name__
-            raise MethodError(f"{name} needs masks of its own, and these were given.")
         return self.method.given(masks)
 
     def recover(self, plan: Any, values: Values, rng: np.random.Generator) -> Recovery:
@@ -101,7 +108,7 @@ class Guided:
                 f"{values.shape[1]}. Both need the same."
             )
         guessed = self.guess(plan.masks)
-        slopes = _slopes(guessed, values)
+        slopes = _slopes(plan.masks, guessed, values)
         rest = self.method.recover(plan, values - slopes * guessed, rng)
         scaled = replace(self.guess, coefficients=self.guess.coefficients * slopes)
         return _with_guess(rest, scaled, slopes * guessed, slopes)
@@ -114,11 +121,18 @@ class Guided:
             )
 
 
-def _slopes(guessed: Values, values: Values) -> Array:
-    """Least squares of each output on its guess, (k,); 0 if that does not vary."""
-    centred = guessed - guessed.mean(axis=0)
+def _slopes(masks: Masks, guessed: Values, values: Values) -> Array:
+    """Least squares of each output on its guess, (k,); 0 if that does not vary.
+
+    The masks of all and of no players, which are far from all others, count only where
+    there are no others.
+    """
+    kept = masks.sum(axis=1)
+    inside = (kept > 0) & (kept < masks.shape[1])
+    rows = inside if inside.any() else ~inside
+    centred = guessed[rows] - guessed[rows].mean(axis=0)
     squares = (centred**2).sum(axis=0)
-    products = (centred * values).sum(axis=0)
+    products = (centred * values[rows]).sum(axis=0)
     return np.divide(products, squares, out=np.zeros(len(squares)), where=squares > 0)
 
 

@@ -71,7 +71,7 @@ class Influence:
         Raises:
             InteractionIndexError: no such output or index.
         """
-        of_one, of_groups = (index, "BII") if index in VALUES else ("BV", index)
+        of_one, of_groups = indices(index)
         alone = explanation.top(sys.maxsize, of_one, output=output)
         found = explanation.top(sys.maxsize, of_groups, output=output)
         groups = [g for g in found if len(g.players) > 1 and g.value][:top]
@@ -131,6 +131,15 @@ class Noisy(Protocol):
 
     def noise_floor(self, masks: Masks, draws: int = 2) -> NDArray[np.float64]:
         """Variance of each output (k,) at the same mask, 0 if it has none."""
+
+
+def indices(index: str) -> tuple[str, str]:
+    """The index of single players and that of groups, one of which was asked for.
+
+    >>> indices("SV"), indices("FSII")
+    (('SV', 'BII'), ('BV', 'FSII'))
+    """
+    return (index, "BII") if index in VALUES else ("BV", index)
 
 
 def measured(explanation: Explanation, output: int) -> str:

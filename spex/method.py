@@ -70,7 +70,7 @@ class Method(Protocol, Generic[PlanT]):
 
     Registered under a name in the entry-point group `spex.methods` it can be chosen by
     that name; `factory(max_order=...)` makes one. A method that can learn from masks of
-    any design has two more functions, see `Extensible` and `Learner`.
+    any design has more functions, see `Extensible`, `Sparing` and `Learner`.
     """
 
     def min_budget(self, num_players: int) -> int:
@@ -95,6 +95,14 @@ class Extensible(Protocol):
 
     def extended(self, plan: Any, known: Masks) -> Any:
         """The plan with these masks (m, n), none of them in it, after its own."""
+
+
+@runtime_checkable
+class Sparing(Protocol):
+    """A method that can do without some of the values it planned for."""
+
+    def without(self, plan: Any, rows: NDArray[np.int64]) -> Any:
+        """The plan without these rows of its masks."""
 
 
 @runtime_checkable

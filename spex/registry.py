@@ -170,7 +170,7 @@ def default_budget(num_players: int) -> int:
     return min(bounded, 2 ** min(num_players, 20))
 
 
-def load_method(name: str, max_order: int = MAX_ORDER, **settings: Any) -> Method[Any]:
+def load_method(name: str, max_order: int = MAX_ORDER, **settings: Any) -> Any:
     """An installed method by its name, with settings of its own if it has any."""
     (point,) = (p for p in entry_points(group=GROUP) if p.name == name)
     return point.load()(max_order=max_order, **settings)

@@ -9,7 +9,6 @@ import spex
 from proxyspex import ProxySpex
 from spex import Guided, MethodError, SparseFourier
 from spex.coded import Spex
-from spex.exact import every_mask
 from spex.testing import MethodContract
 
 N = 60
@@ -93,15 +92,18 @@ def test_the_surrogate_is_the_spectrum_and_predicts_what_was_held_out() -> None:
     assert 1 - errors.var() / truth(plan.masks).var() > 0.9
 
 
-def test_coded_designs_can_be_guided_too() -> None:
-    truth = SparseFourier.from_dict(20, {(): 1.0, (2,): 3.0, (4, 9): 1.0})
-    guess = np.zeros((20, 1))
-    guess[2] = 1.0
-    method = Guided.additive(Spex(max_order=2), guess)
-    budget = 8 * method.min_budget(20)
-    e = spex.explain(truth, players=20, method=method, budget=budget)
-    masks = every_mask(5).repeat(4, axis=1)
-    np.testing.assert_allclose(e.predict(masks), truth(masks)[:, 0], atol=0.05)
+@pytest.mark.parametrize("keep", [0.5, 0.9])
+def test_the_value_with_no_player_does_not_set_the_slope(keep: float) -> None:
+    _, effects = dense_game()
+
+    def game(masks: np.ndarray) -> np.ndarray:
+        values = masks @ effects[:, 0]
+        return np.where(masks.any(axis=1), values, 500.0)
+
+    method = Guided.additive(ProxySpex(max_order=2, keep=keep), effects[:, :1])
+    e = spex.explain(game, players=N, method=method, budget=80)
+    assert "first guess, times 1.00" in e.provenance.reason
+    assert e.faithfulness > 0.99
 
 
 def test_guesses_of_something_else_are_refused() -> None:
@@ -114,7 +116,6 @@ def test_guesses_of_something_else_are_refused() -> None:
             np.zeros(60),
             method=method,
         )
-    with pytest.raises(MethodError, match="is a name"):
-        Guided("proxyspex", method.guess)  # type: ignore[arg-type]
-    with pytest.raises(MethodError, match="masks of its own"):
-        Guided.additive(Spex(), np.ones((20, 1))).given(np.ones((9, 20), dtype=bool))
+    for other in ("proxyspex", Spex()):
+        with pytest.raises(MethodError, match="cannot be guided"):
+            Guided(other, method.guess)  # type: ignore[arg-type]

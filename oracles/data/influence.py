@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+MOST_UNKNOWNS = 5000  # of a Hessian: 200 MB
 DAMPING = 1e-9  # of the Hessian's trace: a softmax leaves one direction free
 
 

@@ -22,6 +22,9 @@ ATTEMPTS = 3
 MAY_RAISE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 """What libraries raise where a subset cannot be trained on."""
 
+SHOWN = ("player_texts", "player_labels", "test_texts")
+"""Parts of the description that change no value: digests stand for them."""
+
 BATCH_AT_ONCE = 128  # subsets given to a `BatchTrainer` together
 
 
@@ -98,9 +101,10 @@ class DataOracle:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of players, training data, test points, trainer's settings and seed."""
-        return fingerprint_of(self.description)
+        told = {k: said for k, said in self.description.items() if k not in SHOWN}
+        return fingerprint_of(told)
 
-    def check_affordable(self, num_ablations: int) -> None:
+    def check_affordable(self, masks: Masks) -> None:
         """Retraining costs time only, so any number is affordable."""
 
     def evaluate(self, masks: Masks) -> Values:
@@ -162,6 +166,20 @@ class DataOracle:
                 raise UnansweredError(reasons, len(masks))
             drawn.append(values)
         return np.var(drawn, axis=0, ddof=1).mean(axis=0)
+
+    def influence(self) -> NDArray[np.float64] | None:
+        """A first guess of what each player adds to each output, (n, k), untrained.
+
+        The sum of its examples' influence; None if the trainer tells of none, or not
+        for what is measured here. See `spex.Guided`.
+        """
+        told = getattr(self._trainer, "influence", lambda targets: None)
+        examples = told(self._targets)
+        if examples is None:
+            return None
+        table = np.zeros((len(self.players), examples.shape[1]))
+        np.add.at(table, self._players.owner, examples)
+        return table
 
     def _averaged(self, masks: Masks, first: int = 0) -> tuple[Values, dict[int, str]]:
         """Values (m, k), the mean of all repeats, and what rows failed, with why."""

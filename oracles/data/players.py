@@ -1,8 +1,9 @@
 """Players of a data oracle: single examples, or groups of them."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 from oracles.base import Masks
 from oracles.data.arrays import as_matrix, digest_of
-from oracles.data.table import check_distinct
+from oracles.data.table import check_distinct, shortened
 from oracles.errors import InputError
 
+IN_A_GROUP, LISTED = 60, 3  # characters and examples shown of a group
 FEWEST_VISIBLE = 2.0  # equally strong players; see `visible_players`
 
 
@@ -25,11 +27,14 @@ class DataPlayers:
         names: of the n players.
         owner: each example's player, shape (number of examples,).
         kind: "examples", "groups" or "clusters".
+        texts, labels: of the n players, for reports; empty if they are not known.
     """
 
     names: tuple[str, ...]
     owner: NDArray[np.int64]
     kind: str
+    texts: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def examples(self, masks: Masks) -> Masks:
         """Which examples are kept, one column each, for masks over the players."""
@@ -40,13 +45,43 @@ class DataPlayers:
         """Examples of each player, (n,)."""
         return np.bincount(self.owner, minlength=len(self.names))
 
+    def showing(self, texts: Sequence[str], labels: Sequence[Any]) -> "DataPlayers":
+        """The same players, with what reports show of each.
+
+        Of a player that is one example its text and label; of a larger one the
+        beginnings of its first examples, and how many have which label.
+
+        Args:
+            texts: of all examples; long ones are cut.
+            labels: of all examples.
+
+        Raises:
+            InputError: another number of texts or labels than examples.
+        """
+        for name, given in (("texts", texts), ("labels", labels)):
+            if len(given) != len(self.owner):
+                raise InputError(
+                    f"there are {len(given)} {name} for {len(self.owner)} examples."
+                )
+        members: list[list[int]] = [[] for _ in self.names]
+        for example, player in enumerate(self.owner.tolist()):
+            members[player].append(example)
+        return replace(
+            self,
+            texts=tuple(_listed([str(texts[i]) for i in own]) for own in members),
+            labels=tuple(_counted([str(labels[i]) for i in own]) for own in members),
+        )
+
     @cached_property
     def description(self) -> Mapping[str, Any]:
-        """JSON-ready: the kind, how many examples, and a digest of who owns them."""
+        """JSON-ready: the kind, how many examples, a digest of who owns them, and what
+        reports show."""
+        shown = {"player_texts": self.texts, "player_labels": self.labels}
         return {
             "players_are": self.kind,
             "examples": len(self.owner),
             "owner_digest": digest_of([self.owner.tolist(), list(self.names)]),
+            **{name: list(said) for name, said in shown.items() if said},
         }
 
 
@@ -127,6 +162,22 @@ def visible_players(num_players: int, budget: int) -> float:
             "fewer players (oracles.data.groups, oracles.data.clusters)."
         )
     return min(visible, float(num_players))
+
+
+def _listed(texts: list[str]) -> str:
+    """One text, or the beginnings of the first few of many."""
+    if len(texts) == 1:
+        return shortened(texts[0])
+    first = " · ".join(f"“{shortened(text, IN_A_GROUP)}”" for text in texts[:LISTED])
+    return f"{len(texts)} examples: {first}" + (" …" if len(texts) > LISTED else "")
+
+
+def _counted(labels: list[str]) -> str:
+    """The label all have, or how many have which."""
+    counts = Counter(labels)
+    if len(counts) == 1:
+        return labels[0]
+    return ", ".join(f"{count} {label}" for label, count in counts.most_common())
 
 
 def _players(names: Sequence[str], owner: NDArray[np.int64], kind: str) -> DataPlayers:

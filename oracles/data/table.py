@@ -2,9 +2,10 @@
 
 import csv
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,26 @@ from oracles.errors import InputError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 LINES = (".jsonl", ".ndjson")
+SHOWN = 300  # characters of an example in descriptions and reports
 
 
 @dataclass(frozen=True)
 class Table:
-    """Labelled texts of one file, in its order.
+    """Labelled examples of one file, in its order.
 
     Attributes:
         ids: n distinct names; by default the rows' numbers, from 1.
-        texts: n texts.
+        texts: n texts; of rows of numbers, these with their columns' names.
         labels: n labels.
         groups: n names of groups; empty if no column was named.
+        features: n rows of numbers; empty if no columns of them were named.
     """
 
     ids: tuple[str, ...]
     texts: tuple[str, ...]
     labels: tuple[str, ...]
     groups: tuple[str, ...] = ()
+    features: tuple[tuple[float, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -47,8 +51,13 @@ class Table:
                 f" ({len(self)} in all)."
             )
         rows = [place[name] for name in ids]
-        columns = (self.ids, self.texts, self.labels, self.groups)
-        return Table(*(tuple(c[row] for row in rows) if c else () for c in columns))
+        chosen = [
+            tuple(column[row] for row in rows)
+            if (column := getattr(self, f.name))
+            else ()
+            for f in fields(self)
+        ]
+        return Table(*chosen)
 
 
 def read_table(
@@ -58,30 +67,49 @@ def read_table(
     label_column: str = "label",
     id_column: str | None = None,
     group_column: str | None = None,
+    feature_columns: Sequence[str] = (),
 ) -> Table:
-    """Texts, labels, ids and groups of a file with named columns, in UTF-8.
+    """Examples, labels, ids and groups of a file with named columns, in UTF-8.
 
     Args:
         path: .csv or .tsv with a line of column names, or .jsonl (one object a line).
-        text_column: column of the texts.
+        text_column: column of the texts; not looked at with `feature_columns`.
         label_column: column of the labels.
         id_column: column of the examples' names; by default they are numbered from 1.
         group_column: column that names the group of each example, such as its source.
+        feature_columns: columns of numbers that describe an example in place of a text.
 
     Raises:
         InputError: no such file or column, another kind of file, no rows, a row
-            without a text, label or group, or two rows with one id.
+            without a text, number, label or group, or two rows with one id.
     """
     path = Path(path)
     rows = _rows(path)
     if not rows:
         raise InputError(f"{path} has no rows. It needs at least one example.")
-    wanted = [text_column, label_column, id_column, group_column]
+    wanted = [label_column, id_column, group_column]
     columns = [_column(path, rows, name) if name else () for name in wanted]
-    texts, labels, ids, groups = columns
+    labels, ids, groups = columns
     check_distinct(ids, f"{path}, column {id_column!r}")
-    numbers = tuple(str(row) for row in range(1, len(rows) + 1))
-    return Table(ids or numbers, texts, labels, groups)
+    ids = ids or tuple(str(row) for row in range(1, len(rows) + 1))
+    if not feature_columns:
+        return Table(ids, _column(path, rows, text_column), labels, groups)
+    check_distinct(feature_columns, "feature columns")
+    features = _features(path, rows, feature_columns)
+    texts = tuple(_written(feature_columns, row) for row in features)
+    return Table(ids, texts, labels, groups, features)
+
+
+def shortened(text: str, width: int = SHOWN) -> str:
+    """A text in one line of at most `width` characters.
+
+    >>> shortened("a  long\\nstory", 8)
+    'a long …'
+    """
+    # cut first, since a text may be a whole document
+    line = " ".join(text[: 4 * width].split())
+    is_whole = len(line) <= width and len(text) <= 4 * width
+    return line if is_whole else line[: width - 1] + "…"
 
 
 def check_distinct(names: Iterable[str], where: str) -> None:
@@ -164,6 +192,34 @@ def _column(path: Path, rows: list[dict[str, Any]], name: str) -> tuple[str, ...
             "Fill them in or leave these rows out."
         )
     return tuple(str(value) for value in values)
+
+
+def _features(
+    path: Path, rows: list[dict[str, Any]], names: Sequence[str]
+) -> tuple[tuple[float, ...], ...]:
+    """Rows of finite numbers."""
+    columns = []
+    for name in names:
+        column = [_number(value) for value in _column(path, rows, name)]
+        wrong = [str(n) for n, x in enumerate(column, 1) if not math.isfinite(x)]
+        if wrong:
+            raise InputError(
+                f"{path}, column {name!r}: no finite number in rows {_shown(wrong)} of "
+                f"{len(rows)}. Encode it as numbers, or leave the column or rows out."
+            )
+        columns.append(column)
+    return tuple(zip(*columns, strict=True))
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _written(names: Sequence[str], row: tuple[float, ...]) -> str:
+    return ", ".join(f"{n} = {x:.4g}" for n, x in zip(names, row, strict=True))
 
 
 def _shown(names: Sequence[str]) -> str:

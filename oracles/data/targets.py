@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 
 from oracles.data.arrays import digest_of
 from oracles.data.classes import Classes
-from oracles.data.table import check_distinct
+from oracles.data.table import check_distinct, shortened
 from oracles.errors import InputError
 
 POINTWISE = ("margin", "loss")
@@ -39,10 +39,12 @@ class Targets:
             one number for each of the `ids`.
         ids: names of the test points; by default their numbers, from 1.
         outputs: some of the above; not looked at without labels.
+        texts: of the test points, for reports; by default the points, if they are
+            texts. Long ones are cut.
 
     Raises:
-        InputError: no test points, ids or labels of another number, an id that comes
-            twice, or an output that does not exist.
+        InputError: no test points, ids, labels or texts of another number, an id that
+            comes twice, or an output that does not exist.
 
     >>> targets = Targets([[0.0], [1.0]], ["a", "b"], outputs=("loss", "accuracy"))
     >>> targets.names
@@ -56,18 +58,21 @@ class Targets:
         *,
         ids: Sequence[str] | None = None,
         outputs: Sequence[str] = ("margin",),
+        texts: Sequence[str] | None = None,
     ) -> None:
         self.points = points
         self.labels = None if labels is None else list(labels)
         count = len(ids) if labels is None and ids is not None else len(points)
         self.ids = tuple(str(i + 1) for i in range(count)) if ids is None else (*ids,)
         self.outputs = () if labels is None else tuple(outputs)
+        self.texts = _texts_of(points) if texts is None else tuple(texts)
         self._check(count)
 
     def _check(self, count: int) -> None:
         if not count:
             raise InputError("there are no test points. Give at least one.")
         sizes = {"ids": len(self.ids), "labels": len(self.labels or self.ids)}
+        sizes |= {"texts": len(self.texts)} if self.texts else {}
         for name, size in sizes.items():
             if size != count:
                 raise InputError(f"there are {size} {name} for {count} test points.")
@@ -94,14 +99,28 @@ class Targets:
 
     @cached_property
     def description(self) -> Mapping[str, Any]:
-        """JSON-ready: ids, what is measured, and a digest of points and labels."""
+        """JSON-ready: ids, what is measured, a digest of points and labels, and what
+        reports show."""
         labels = None if self.labels is None else [str(label) for label in self.labels]
         return {
             "test_ids": list(self.ids),
             "measured": list(self.outputs),
             "test_labels": labels,
             "test_digest": digest_of(self.points),
+            **(
+                {"test_texts": [shortened(text) for text in self.texts]}
+                if self.texts
+                else {}
+            ),
         }
+
+
+def _texts_of(points: Any) -> tuple[str, ...]:
+    """The points, if they are a list of texts."""
+    is_listed = isinstance(points, list | tuple)
+    if not is_listed or not all(isinstance(point, str) for point in points):
+        return ()
+    return tuple(points)
 
 
 @dataclass(frozen=True, eq=False)

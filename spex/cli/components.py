@@ -10,10 +10,11 @@ import numpy as np
 
 from oracles import InputError, Ledger, Oracle
 from oracles.components import ABLATIONS, BEHAVIOURS, UNITS
-from spex.circuits import check_asked, find_circuits, with_circuits
+from spex.circuits import Circuit, check_asked, find_circuits, with_circuits
 from spex.cli.options import add_output, add_recovery
 from spex.cli.results import check_outputs, opened_ledger, progress_bar, show
 from spex.cli.subject import QUANTIZED, text_of_file
+from spex.components import MOST_OUTPUTS
 from spex.explain import explain
 from spex.explanation import Explanation
 from spex.method import Method
@@ -59,6 +60,12 @@ def _add_behaviour(parser: argparse.ArgumentParser) -> None:
         default="logit-diff",
         help=f"{', '.join(BEHAVIOURS)} (default logit-diff)",
     )
+    add(
+        "--per-prompt",
+        action="store_true",
+        help="explain the behaviour on each prompt, in place of its mean over them; "
+        f"reports, and circuits, are of the first {MOST_OUTPUTS}",
+    )
     add("--device", help="such as cpu or cuda:0")
     add("--dtype", help="such as float32 or bfloat16")
     add("--device-map", help="auto, to spread a model over all devices")
@@ -103,8 +110,8 @@ def _add_answers(parser: argparse.ArgumentParser) -> None:
         type=_numbers,
         default=(LEVEL,),
         metavar="LIST",
-        help="smallest circuits with these parts of what the intact model does, each "
-        f"run to see (default {LEVEL}; none to leave them out)",
+        help="small circuits with these parts of what the intact model does, each run "
+        f"to see (default {LEVEL}; none to leave them out)",
     )
     add(
         "--prune",
@@ -150,18 +157,20 @@ def _with_circuits(
     """
     if not (options.circuit or options.prune):
         return explanation
-    try:
-        circuits = find_circuits(
-            oracle,
-            explanation,
-            levels=options.circuit,
-            sparsities=options.prune,
-            ledger=ledger,
-        )
-    except InputError as error:
-        print(f"spex: warning: no circuits: {error}", file=sys.stderr)
-        return explanation
-    return with_circuits(explanation, circuits)
+    circuits: list[Circuit] = []
+    for output in range(min(len(explanation.outputs), MOST_OUTPUTS)):
+        try:
+            circuits += find_circuits(
+                oracle,
+                explanation,
+                levels=options.circuit,
+                sparsities=options.prune,
+                output=output,
+                ledger=ledger,
+            )
+        except InputError as error:
+            print(f"spex: warning: no circuits: {error}", file=sys.stderr)
+    return with_circuits(explanation, circuits) if circuits else explanation
 
 
 def component_oracle(options: argparse.Namespace) -> Oracle:
@@ -182,6 +191,11 @@ def component_oracle(options: argparse.Namespace) -> Oracle:
             f"--segments cuts one prompt, and {options.prompts} holds {len(prompts)}. "
             "Leave one in the file, or --segments out."
         )
+    if options.segments is not None and options.per_prompt:
+        raise InputError(
+            "--per-prompt tells prompts apart, and --segments cuts the only one. Leave "
+            "one of them out."
+        )
     settings = _settings(options)
     loaded = load_model(
         options.model,
@@ -191,7 +205,9 @@ def component_oracle(options: argparse.Namespace) -> Oracle:
         quantization_config=QUANTIZED.get(options.quantize),
     )
     if options.segments is None:
-        oracle: Any = ComponentOracle(loaded, prompts, **settings)
+        oracle: Any = ComponentOracle(
+            loaded, prompts, per_prompt=options.per_prompt, **settings
+        )
     else:
         [task] = prompts
         cut = text_prompt(task.text, loaded.tokenizer, segments=options.segments)

@@ -3,18 +3,20 @@
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from oracles import InputError, Ledger, Oracle
+from oracles import InputError, Ledger, Oracle, UnansweredError
+from oracles.data import DataOracle
 from spex.cli.data_oracle import TRAINERS, DataTask
 from spex.cli.options import add_output, add_recovery
 from spex.cli.results import check_outputs, opened_ledger, progress_bar, show
 from spex.explain import explain
 from spex.explanation import Explanation
 from spex.guided import Guided
-from spex.influence import check_removals, flips, with_removals
+from spex.influence import NOISE_MASKS, check_removals, flips, with_removals
 from spex.method import Method
 from spex.registry import LEARNER, MAX_ORDER, load_method
 
@@ -34,7 +36,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--check",
         action="store_true",
         help="train again without the examples whose removal is said to flip a "
-        "prediction, and tell what happened; a training for each test point",
+        "prediction, and tell what happened; a training for each test point, and "
+        f"{2 * NOISE_MASKS} that tell the noise of training",
     )
     add_output(parser)
 
@@ -185,7 +188,7 @@ def _method(
     settings: dict[str, Any] = {} if options.keep is None else {"keep": options.keep}
     settings["strata"] = task.strata
     settings["num_terms"] = max(FEWEST_TERMS, TERMS * task.num_players)
-    method = load_method(LEARNER, order, **settings)
+    method: Any = load_method(LEARNER, order, **settings)
     if options.method == LEARNER or guess is None:
         return method
     return Guided.additive(method, guess)
@@ -204,7 +207,7 @@ def _spread(oracle: Oracle, options: argparse.Namespace) -> Iterator[Oracle]:
 
 
 def _with_removals(
-    oracle: Oracle,
+    oracle: DataOracle,
     explanation: Explanation,
     options: argparse.Namespace,
     ledger: Ledger | None,
@@ -212,8 +215,21 @@ def _with_removals(
     """With what is proposed to be removed, and what came of it if asked."""
     found = flips(explanation)
     if options.check:
+        explanation = _with_noise(oracle, explanation)
         found = check_removals(oracle, explanation, found, ledger=ledger)
     return with_removals(explanation, found)
+
+
+def _with_noise(oracle: DataOracle, explanation: Explanation) -> Explanation:
+    """With the noise of training, measured at some of the subsets, if there is any."""
+    known = explanation.ablations
+    if known is None or explanation.noise_floor is not None:
+        return explanation
+    with suppress(UnansweredError):  # some subset fails with other seeds
+        noise = oracle.noise_floor(known.masks[-NOISE_MASKS:])
+        if noise.any():
+            return replace(explanation, noise_floor=noise)
+    return explanation
 
 
 def _names(text: str) -> tuple[str, ...]:

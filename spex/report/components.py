@@ -1,6 +1,7 @@
 """The page of a model's components: a layer-by-head map, circuits and interactions.
 
 It has no script: what is shown on hover are titles, and the map is there as a table.
+Several outputs, such as one for each prompt, follow one another.
 """
 
 from collections.abc import Sequence
@@ -8,9 +9,9 @@ from dataclasses import replace
 from html import escape
 
 from spex.circuits import CIRCUIT, Circuit, circuits_of
-from spex.components import Effects, Group, Where, components_of
+from spex.components import MOST_OUTPUTS, Effects, Group, Where, components_of
 from spex.explanation import Explanation
-from spex.report import words
+from spex.report import components_words, words
 from spex.report.layer_map import layer_map
 from spex.report.layers import Grid
 from spex.report.pieces import (
@@ -42,42 +43,82 @@ NONE = "<li>Nothing that stands out from the error of the estimate.</li>"
 def render_components(explanation: Explanation, index: str, top: int) -> str:
     """The page as a string; see `spex.report.html.render_html`."""
     explanation = replace(explanation, players=words.told_apart(explanation.players))
-    effects = Effects.of(explanation, top=top, index=index)
-    circuits = circuits_of(explanation)
     style = asset("page.css") + asset("map.css")
-    groups = [group.found for group in effects.groups]
-    widest = widest_end([*groups, *effects.alone])
+    count = len(explanation.outputs)
+    shown = [
+        Effects.of(explanation, output, top=top, index=index)
+        for output in range(min(count, MOST_OUTPUTS))
+    ]
+    told = escape(components_words.behaviour(explanation))
+    is_one = count == 1
     parts = {
         "policy": policy(style),
         "style": style,
         "title": escape(words.question(explanation)),
-        "answer": escape(answer(explanation, groups, index)),
-        "intact": escape(_intact(explanation)),
+        "answer": escape(components_words.outputs(explanation))
+        or _answer(explanation, shown[0], index),
+        "intact": f"{told} {_intact(explanation, 0)}" if is_one else told,
         "status": explanation.status.name.lower(),
-        "fit": meter(explanation),
+        "fit": meter(explanation)
+        if is_one
+        else f'<p class="said">{escape(words.faithfulness(explanation))}</p>',
         "advice": escape(explanation.status.value),
-        "map": _map(explanation, effects, circuits),
-        "circuits": _circuits(explanation, circuits),
-        "groups": "".join(
-            _groups(where, head, effects.groups, index, widest)
-            for where, head in HEADS.items()
+        "outputs": "".join(
+            _found(explanation, output, effects, index)
+            if is_one
+            else _output(explanation, output, effects, index)
+            for output, effects in enumerate(shown)
         ),
-        "alone": "".join(
-            row(found, words.reading(found, "BV"), widest)
-            for found in effects.alone
-            if not is_unsure(found)
-        )
-        or NONE,
-        "orders": orders(explanation),
+        "orders": orders(explanation) if is_one else "",
         "facts": facts(explanation),
         "note": f"{note(explanation.status)} {escape(words.TOGETHER)}",
     }
     return filled("components.html", parts)
 
 
-def _intact(explanation: Explanation) -> str:
-    measured = signed(float(explanation.intact[0]))
-    return f"{words.behaviour(explanation)} With everything working it is {measured}."
+def _answer(explanation: Explanation, effects: Effects, index: str) -> str:
+    groups = [group.found for group in effects.groups]
+    return escape(answer(explanation, groups, index))
+
+
+def _intact(explanation: Explanation, output: int) -> str:
+    return escape(components_words.intact(explanation, output))
+
+
+def _output(explanation: Explanation, output: int, effects: Effects, index: str) -> str:
+    """One of several outputs, under its name."""
+    name = escape(explanation.outputs[output])
+    prompt = escape(components_words.prompt(explanation, output))
+    asked = f"<p>{prompt}</p>" if prompt else ""
+    return (
+        f'<section class="output" aria-label="{name}"><h1>{name}</h1>{asked}'
+        f'<p class="answer">{_answer(explanation, effects, index)}</p>'
+        f'<p class="intact">{_intact(explanation, output)}</p>'
+        f"{_found(explanation, output, effects, index)}"
+        f"{orders(explanation, output)}</section>"
+    )
+
+
+def _found(explanation: Explanation, output: int, effects: Effects, index: str) -> str:
+    """Map, circuits and lists of an output."""
+    circuits = [one for one in circuits_of(explanation) if one.output == output]
+    groups = [group.found for group in effects.groups]
+    widest = widest_end([*groups, *effects.alone])
+    listed = "".join(
+        _groups(where, head, effects.groups, index, widest)
+        for where, head in HEADS.items()
+    )
+    alone = "".join(
+        row(found, words.reading(found, "BV"), widest)
+        for found in effects.alone
+        if not is_unsure(found)
+    )
+    return (
+        f"{_map(explanation, effects, circuits)}{_circuits(explanation, circuits)}"
+        f'<div class="lists">{listed}<section aria-label="What acts alone">'
+        '<h2>What acts alone <span class="index">Banzhaf value</span></h2>'
+        f'<ol class="interactions">{alone or NONE}</ol></section></div>'
+    )
 
 
 def _map(
@@ -101,11 +142,10 @@ def _map(
         for sign, steps in (("m", (8, 5, 2)), ("p", (2, 5, 8)))
     }
     largest = max(map(abs, values), default=0.0)
-    frame = (
-        f' <span class="framed"></span> {escape(words.circuit(explanation, framed))}.'
-        if framed
-        else ""
-    )
+    frame = ""
+    if framed:
+        told = components_words.circuit(explanation, framed)
+        frame = f' <span class="framed"></span> {escape(told)}.'
     return (
         '<section aria-label="Map"><h2>Where it happens</h2>'
         f'<div class="wide">{drawn}</div><p class="legend"><span class="scale">'
@@ -138,7 +178,8 @@ def _circuits(explanation: Explanation, circuits: Sequence[Circuit]) -> str:
         return ""
     rows = "".join(_circuit(explanation, found) for found in circuits)
     return (
-        '<section aria-label="Circuits"><h2>What is enough</h2><div class="wide">'
+        f'<section aria-label="Circuits"><h2>{escape(components_words.ENOUGH)}</h2>'
+        '<div class="wide">'
         '<table class="circuits"><thead><tr><th scope="col">asked</th>'
         '<th scope="col">working</th>'
         '<th scope="col" class="number">count</th>'
@@ -146,7 +187,7 @@ def _circuits(explanation: Explanation, circuits: Sequence[Circuit]) -> str:
         '<th scope="col" class="number">measured</th>'
         '<th scope="col" class="number">faithfulness</th></tr></thead>'
         f'<tbody>{rows}</tbody></table></div><p class="note">'
-        f"{escape(words.checks(circuits))}</p></section>"
+        f"{escape(components_words.checks(circuits))}</p></section>"
     )
 
 
@@ -156,9 +197,11 @@ def _circuit(explanation: Explanation, found: Circuit) -> str:
     kind = ""
     if found.kind == CIRCUIT:
         kind = " reached" if found.is_reached else " missed"
+    asked = components_words.circuit(explanation, found)
+    who = components_words.working(explanation, found)
     return (
-        f'<tr><td class="asked">{escape(words.circuit(explanation, found))}</td>'
-        f'<td class="who">{escape(words.working(explanation, found))}</td>'
+        f'<tr><td class="asked">{escape(asked)}</td>'
+        f'<td class="who">{escape(who)}</td>'
         f'<td class="number" data-name="count">{len(found.players)} of '
         f'{len(explanation.players)}</td><td class="number" data-name="predicted">'
         f'{signed(found.predicted)}</td><td class="number" data-name="measured">'

@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from spex.circuits import CIRCUIT, Circuit, circuits_of
-from spex.components import Effects, Group, components_of
+from spex.components import MOST_OUTPUTS, Effects, Group, components_of
 from spex.explanation import Explanation
-from spex.report import words
+from spex.report import components_words, words
 from spex.report.layers import Grid
 from spex.report.pieces import answer, interval, is_unsure, signed
 from spex.report.terminal import named, plain, print_trust, shade
@@ -26,6 +26,8 @@ def print_components(
 ) -> None:
     """Print map, strongest interactions, circuits, faithfulness and cost.
 
+    Several outputs, such as one for each prompt, follow one another.
+
     Args:
         explanation: of a component oracle, or of a mixed one.
         console: where; without colour where it has none.
@@ -33,19 +35,46 @@ def print_components(
         top: single players and groups of each kind in the table.
     """
     explanation = replace(explanation, players=words.told_apart(explanation.players))
-    effects = Effects.of(explanation, top=top, index=index)
-    found = [group.found for group in effects.groups]
+    shown = [
+        Effects.of(explanation, output, top=top, index=index)
+        for output in range(min(len(explanation.outputs), MOST_OUTPUTS))
+    ]
     console.print(Text(plain(words.question(explanation)), style="bold"))
-    console.print(Text(plain(answer(explanation, found, index))))
-    console.print(Text(plain(words.behaviour(explanation))))
-    intact = signed(float(explanation.intact[0]))
-    console.print(Text(f"With everything working: {intact}\n"))
-    _print_map(explanation, effects, console)
-    _print_groups(explanation, effects, console, index, top)
-    if circuits := circuits_of(explanation):
-        console.print(_circuits(explanation, circuits))
-        console.print(Text(words.checks(circuits), style="dim"))
+    several = components_words.outputs(explanation)
+    console.print(Text(several or _answer(explanation, shown[0], index)))
+    console.print(Text(plain(components_words.behaviour(explanation))))
+    for output, effects in enumerate(shown):
+        if several:
+            name = plain(explanation.outputs[output])
+            console.print(Text(f"\n{name}", style="bold"))
+            if prompt := components_words.prompt(explanation, output):
+                console.print(Text(plain(prompt)))
+            console.print(Text(_answer(explanation, effects, index)))
+        _print_output(explanation, output, effects, console, index, top)
     print_trust(explanation, console)
+
+
+def _answer(explanation: Explanation, effects: Effects, index: str) -> str:
+    groups = [group.found for group in effects.groups]
+    return plain(answer(explanation, groups, index))
+
+
+def _print_output(
+    explanation: Explanation,
+    output: int,
+    effects: Effects,
+    console: Console,
+    index: str,
+    top: int,
+) -> None:
+    """Print value, map, interactions and circuits of an output."""
+    console.print(Text(f"{components_words.intact(explanation, output)}\n"))
+    _print_map(explanation, effects, console)
+    name = plain(explanation.outputs[output])
+    _print_groups(effects, console, f"{index} on {name}", index, top)
+    if circuits := [c for c in circuits_of(explanation) if c.output == output]:
+        console.print(_circuits(explanation, circuits))
+        console.print(Text(components_words.checks(circuits), style="dim"))
 
 
 def _print_map(explanation: Explanation, effects: Effects, console: Console) -> None:
@@ -93,15 +122,14 @@ def _cell(value: float, part: float, wide: int) -> str:
 
 
 def _print_groups(
-    explanation: Explanation, effects: Effects, console: Console, index: str, top: int
+    effects: Effects, console: Console, what: str, index: str, top: int
 ) -> None:
     """The strongest groups that stand out, wherever they stand."""
     sure = [group for group in effects.groups if not is_unsure(group.found)][:top]
     if not sure:
         console.print("No group of components stands out.")
         return
-    output = plain(explanation.outputs[0])
-    title = Text(f"What acts together, {index} on {output}", "italic")
+    title = Text(f"What acts together, {what}", "italic")
     table = Table(title=title, title_justify="left")
     table.add_column("players", overflow="fold", ratio=1)
     table.add_column(index, justify="right", no_wrap=True)
@@ -125,7 +153,7 @@ def _row(group: Group, room: int) -> tuple[Text, Text, str, str]:
 
 
 def _circuits(explanation: Explanation, circuits: Sequence[Circuit]) -> Table:
-    table = Table(title=Text("What is enough", "italic"), title_justify="left")
+    table = Table(title=Text(components_words.ENOUGH, "italic"), title_justify="left")
     table.add_column("asked", overflow="fold")
     table.add_column("working", overflow="fold", ratio=1)
     for name in ("predicted", "measured", "faithful"):
@@ -135,8 +163,8 @@ def _circuits(explanation: Explanation, circuits: Sequence[Circuit]) -> Table:
         part = "none" if found.faithfulness is None else f"{found.faithfulness:.1%}"
         colour = "" if found.kind != CIRCUIT else "green" if found.is_reached else "red"
         table.add_row(
-            words.circuit(explanation, found),
-            Text(plain(words.working(explanation, found))),
+            components_words.circuit(explanation, found),
+            Text(plain(components_words.working(explanation, found))),
             signed(found.predicted),
             measured,
             Text(part, style=colour),

@@ -9,7 +9,14 @@ from html import escape
 
 from oracles.data.table import shortened
 from spex.explanation import Explanation, Status
-from spex.influence import Influence, Removal, has_flipped, measured, removals_of
+from spex.influence import (
+    Influence,
+    Removal,
+    has_flipped,
+    indices,
+    measured,
+    removals_of,
+)
 from spex.interaction import Interaction
 from spex.reading import Reading
 from spex.report import data_words, words
@@ -32,7 +39,6 @@ from spex.report.pieces import (
 )
 
 IN_A_GROUP, IN_A_ROW = 110, 90  # characters of a text in a group, and in the table
-NONE = '<li class="none">None.</li>'
 TOLD = ("players_are", "examples", "seed", "repeats")  # of the subject, with training's
 
 
@@ -46,7 +52,8 @@ def render_data(explanation: Explanation, index: str, top: int) -> str:
         "title": escape(data_words.question(explanation)),
         "measured": escape(data_words.measure(explanation)),
         "status": explanation.status.name.lower(),
-        "fit": meter(explanation),
+        # the mean over test points: the table has that of each
+        "fit": meter(replace(explanation, outputs=("every test point",))),
         "advice": escape(explanation.status.value),
         "overview": _overview(explanation, removals),
         "points": "".join(
@@ -86,7 +93,8 @@ def _overview(explanation: Explanation, removals: Mapping[int, Removal]) -> str:
         f'<th scope="col">label</th>{heads}</tr></thead><tbody>{rows}</tbody></table>'
         '</div><p class="note">Removed: how many are to be left out to take the margin '
         "across 0, which flips the prediction of one of two classes; predicted by the "
-        "surrogate, and measured where it was trained again.</p></section>"
+        "surrogate, and measured where it was trained again, once for each, beyond the "
+        "budget.</p></section>"
     )
 
 
@@ -132,28 +140,39 @@ def _point(
     point = Point.of(explanation, output)
     found = Influence.of(explanation, output, top=top, index=index)
     kind = measured(explanation, output)
+    of_one, of_groups = indices(index)
     widest = widest_end([*found.helpful, *found.harmful])
     lists = "".join(
         _list(
             f"{name} {data_words.players(explanation)}",
-            "".join(_row(explanation, one, kind, widest) for one in listed),
+            "".join(_row(explanation, one, widest) for one in listed),
+            data_words.adds(kind, len(listed)),
+            of_one,
         )
         for name, listed in (("Helpful", found.helpful), ("Harmful", found.harmful))
     )
-    widest = widest_end(found.together)
-    groups = "".join(
-        _group(explanation, one, read, widest)
-        for one, read in zip(found.together, found.readings, strict=True)
-    )
     drawn = pair_map(explanation, PairMap.of(explanation, output, index))
     heat = f"<section><h3>The strongest pairs</h3>{drawn}</section>" if drawn else ""
+    together = _together(explanation, found, of_groups)
     return (
         f'<article id="point-{output}"><h2>{escape(point.name)}</h2>'
         f"{_quoted(point)}<p>{escape(data_words.intact(explanation, output))}</p>"
         f"{_removal(explanation, output, removal)}"
         f'<div class="pair">{lists}</div><div class="pair">'
-        f"{_list('Acting together', groups)}{heat}</div></article>"
+        f"{together}{heat}</div></article>"
     )
+
+
+def _together(explanation: Explanation, found: Influence, index: str) -> str:
+    """The groups that stand out from the error."""
+    sure = [
+        (one, read)
+        for one, read in zip(found.together, found.readings, strict=True)
+        if not is_unsure(one)
+    ]
+    widest = widest_end([one for one, _ in sure])
+    rows = "".join(_group(explanation, one, read, widest) for one, read in sure)
+    return _list("Acting together", rows, data_words.groups(len(sure)), index)
 
 
 def _quoted(point: Point) -> str:
@@ -175,17 +194,17 @@ def _removal(explanation: Explanation, output: int, removal: Removal | None) -> 
     )
 
 
-def _list(head: str, rows: str) -> str:
+def _list(head: str, rows: str, said: str, index: str) -> str:
+    listed = f'<ol class="interactions">{rows}</ol>' if rows else ""
     return (
-        f'<section><h3>{escape(head)}</h3><ol class="interactions">{rows or NONE}</ol>'
-        "</section>"
+        f'<section><h3>{escape(head)} <span class="index">{escape(index)}</span></h3>'
+        f'<p class="about">{escape(said)}</p>{listed}</section>'
     )
 
 
-def _row(explanation: Explanation, one: Interaction, kind: str, widest: float) -> str:
+def _row(explanation: Explanation, one: Interaction, widest: float) -> str:
     """A single player: who it is, and what it does."""
-    shown = _example(explanation, one.players[0])
-    return _entry(one, shown, data_words.effect(kind, one.value), widest)
+    return _entry(one, _example(explanation, one.players[0]), "", widest)
 
 
 def _group(
@@ -202,10 +221,10 @@ def _entry(one: Interaction, who: str, said: str, widest: float) -> str:
     """An entry of a list, laid out as `spex.report.pieces.row`."""
     sign = "p" if one.value > 0 else "m"
     doubt = " unsure" if is_unsure(one) else ""
+    reading = f'<div class="reading">{escape(said)}</div>' if said else ""
     return (
         f'<li class="interaction {sign}{doubt}"><div class="names">{who}</div>'
-        f'{bar(one, widest)}<div class="value">{signed(one.value)}</div>'
-        f'<div class="reading">{escape(said)}</div>'
+        f'{bar(one, widest)}<div class="value">{signed(one.value)}</div>{reading}'
         f'<div class="share">{percent(one.share)} of variance</div>'
         f'<div class="interval">{interval(one)}</div></li>'
     )

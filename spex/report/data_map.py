@@ -7,13 +7,13 @@ from html import escape
 
 from oracles.data.table import shortened
 from spex.explanation import Explanation
-from spex.influence import VALUES
+from spex.influence import indices
 from spex.interaction import Interaction
 from spex.reading import readings
 from spex.report.data_words import Example
 from spex.report.pieces import is_unsure, signed
 
-MOST_PLAYERS = 12  # in the map
+MOST_PLAYERS = 10  # in the map
 SHADES = 8  # steps of colour in page.css, each way
 HEAD, TITLE = 9, 90  # characters of a name in a column's head, and of a text on hover
 
@@ -41,7 +41,7 @@ class PairMap:
         Raises:
             InteractionIndexError: no such output or index.
         """
-        index = "BII" if index in VALUES else index
+        _, index = indices(index)
         found = [
             one
             for one in explanation.top(sys.maxsize, index, output=output)
@@ -125,8 +125,7 @@ def _legend(largest: float) -> str:
     return (
         f'<p class="legend"><span class="scale">{signed(-largest)} {scale} '
         f"{signed(largest)}</span> what two do together beyond what they do one by one;"
-        " in grey what may be none. A map of the players of the strongest pairs; hover "
-        "over a name for its text.</p>"
+        " in grey what may be none. Hover over a name for its text.</p>"
     )
 
 

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from oracles.data.table import shortened
 from spex.explanation import Explanation
-from spex.influence import MARGIN, Influence, measured, removals_of
+from spex.influence import MARGIN, Influence, indices, measured, removals_of
 from spex.interaction import Interaction
 from spex.report import data_words, words
 from spex.report.data_words import Example, Point
@@ -15,6 +15,9 @@ from spex.report.terminal import plain, print_trust
 
 MAX_POINTS = 3  # test points shown
 REMOVED = 12  # players of a removal that are named
+NAME = 14  # characters of a name, and of a label
+LEAST = 8  # characters of a text
+BORDERS = 16  # characters of a table beside its columns
 
 
 def print_data(
@@ -35,7 +38,7 @@ def print_data(
         _print_point(explanation, output, console, index, top)
     more = len(explanation.outputs) - MAX_POINTS
     if more > 0:
-        said = f"\nAnd {more} more test points, which the HTML report (--out) shows."
+        said = f"\nThe HTML report (--out) shows the other {more}, too."
         console.print(Text(said, style="dim"))
     console.print()
     print_trust(explanation, console)
@@ -52,31 +55,43 @@ def _print_point(
     console.print(title)
     console.print(Text(plain(data_words.intact(explanation, output))))
     found = Influence.of(explanation, output, top=top, index=index)
+    of_one, of_groups = indices(index)
     for name, listed in (("helps", found.helpful), ("harms", found.harmful)):
         if listed:
-            console.print(_table(explanation, name, listed))
-    _print_groups(explanation, found, console)
+            console.print(_table(explanation, name, of_one, listed, console.width))
+    _print_groups(found, of_groups, console)
     _print_removal(explanation, output, console)
 
 
 def _table(
-    explanation: Explanation, name: str, listed: tuple[Interaction, ...]
+    explanation: Explanation,
+    name: str,
+    index: str,
+    listed: tuple[Interaction, ...],
+    width: int,
 ) -> Table:
-    table = Table()
-    table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=14)
-    table.add_column("label", no_wrap=True, overflow="ellipsis", max_width=12)
-    table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("interval", justify="right", no_wrap=True)
-    for one in listed:
-        example = Example.of(explanation, one.players[0])
-        table.add_row(
-            Text(plain(example.name)),
-            Text(plain(example.label)),
-            Text(shortened(plain(example.text))),
-            _value(one),
+    """One line for each, its text cut to what the others leave."""
+    examples = [Example.of(explanation, one.players[0]) for one in listed]
+    rows = [
+        [
+            shortened(plain(example.name), NAME),
+            shortened(plain(example.label), NAME),
+            signed(one.value),
             interval(one),
-        )
+        ]
+        for example, one in zip(examples, listed, strict=True)
+    ]
+    heads = (name, "label", index, "interval")
+    widest = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    room = max(width - sum(widest) - BORDERS, LEAST)
+    table = Table()
+    for head in (name, "label", "text"):
+        table.add_column(head, overflow="fold")
+    for head in (index, "interval"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for example, one, row in zip(examples, listed, rows, strict=True):
+        text = shortened(plain(example.text), room)
+        table.add_row(Text(row[0]), Text(row[1]), Text(text), _value(one), row[3])
     return table
 
 
@@ -85,7 +100,7 @@ def _value(one: Interaction) -> Text:
     return Text(signed(one.value), style="dim" if is_unsure(one) else colour)
 
 
-def _print_groups(explanation: Explanation, found: Influence, console: Console) -> None:
+def _print_groups(found: Influence, index: str, console: Console) -> None:
     """Groups that stand out, with their readings."""
     sure = [
         (one, read)
@@ -93,11 +108,11 @@ def _print_groups(explanation: Explanation, found: Influence, console: Console) 
         if not is_unsure(one)
     ]
     if not sure:
-        console.print("No group stands out: what they do just adds up.")
+        console.print(data_words.groups(0))
         return
     table = Table()
     table.add_column("together", overflow="fold", ratio=1)
-    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column(index, justify="right", no_wrap=True)
     table.add_column("one by one, at once", no_wrap=True)
     for one, read in sure:
         said = f"{read.kind.value} {read.alone:+.2f}, {read.together:+.2f}"

@@ -33,7 +33,8 @@ KINDS = {
 }
 ALONE = (
     "Helpful examples make the prediction better when they are trained on, harmful "
-    "ones worse: by so much, on average over which others are (Banzhaf value)."
+    "ones worse: by so much, on average over which others are. BV is the Banzhaf "
+    "value, over subsets like those trained on, SV the Shapley value."
 )
 
 
@@ -127,10 +128,21 @@ def intact(explanation: Explanation, output: int) -> str:
     return f"{text}."
 
 
-def effect(kind: str, value: float) -> str:
-    """What one player does."""
-    verb = "raises" if value > 0 else "lowers"
-    return f"training on it {verb} the {kind or 'value'} by {abs(value):.3g}"
+def adds(kind: str, count: int) -> str:
+    """What stands above a list of so many single players."""
+    if not count:
+        return "There are none."
+    return (
+        f"What training on one adds to the {kind or 'value'}, on average over which "
+        "others are kept."
+    )
+
+
+def groups(count: int) -> str:
+    """What stands above a list of so many groups."""
+    if not count:
+        return "No group stands out from the error of the estimate."
+    return "What they do at once, beyond what they do one by one."
 
 
 def together(reading: Reading) -> str:
@@ -159,14 +171,17 @@ def outcome(explanation: Explanation, found: Removal) -> str:
     if found.measured is None or flipped is None:
         return "Not checked by retraining."
     noise = f" (its standard error is {found.noise:.2g})" if found.noise else ""
-    verdict = "it flipped" if flipped else "it did not flip"
-    return f"Trained again without, it is {signed(found.measured)}{noise}: {verdict}."
+    if _num_classes(explanation) == 2:
+        verdict = "the prediction flipped" if flipped else "it did not flip"
+    else:
+        verdict = "it is across 0" if flipped else "it is not across 0"
+    return f"Trained again, it is {signed(found.measured)}{noise}: {verdict}."
 
 
 def _trainer(explanation: Explanation) -> str:
     training = explanation.provenance.subject.get("training", {})
     name = str(training.get("trainer", "")) or "model"
-    return f"{training['model']} fine-tuned" if name == "fine-tuning" else name
+    return f"fine-tuned {training['model']}" if name == "fine-tuning" else name
 
 
 def _is_ridge(explanation: Explanation) -> bool:

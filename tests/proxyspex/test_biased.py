@@ -13,7 +13,9 @@ from proxyspex.designs import biased_masks, is_sample
 from proxyspex.process import ProductKernel
 from spex import MethodError
 from spex.basis import Basis
+from spex.estimates import Estimates
 from spex.exact import every_mask
+from spex.faithfulness import r_squared
 from spex.testing import MethodContract
 
 
@@ -139,17 +141,109 @@ def test_given_masks_tell_how_many_they_keep(tmp_path: object) -> None:
     assert again.top(5) == e.top(5)
 
 
+@pytest.mark.parametrize("design", [{"keep": 0.9}, {}, {"design": "shapley"}])
+def test_a_mask_without_a_value_hardly_moves_the_faithfulness(design: dict) -> None:
+    rng = np.random.default_rng(0)
+    effects = rng.normal(size=40)
+
+    def game(masks: np.ndarray) -> np.ndarray:
+        values = masks @ effects + 2.0 * masks[:, 3] * masks[:, 5]
+        return np.where(masks.any(axis=1), values, -40.0)
+
+    method = ProxySpex(max_order=2, **design)
+    plan = method.plan(40, 250, np.random.default_rng(1))
+    values = game(plan.masks)[:, None]
+    found = []
+    for rows in ([], [70]):
+        left = method.without(plan, np.array(rows, dtype=int))
+        kept = np.delete(values, rows, axis=0)
+        recovery = method.recover(left, kept, np.random.default_rng(2))
+        truth = kept[recovery.held_out]
+        weights = recovery.held_out_weights
+        found.append(r_squared(truth, recovery.held_out_predictions, weights)[0])
+        ends = left.masks[recovery.held_out].sum(axis=1)
+        assert 0 < ends.min() <= ends.max() < 40
+    assert found[1] == pytest.approx(found[0], abs=0.02)
+
+
+@pytest.mark.parametrize(("num_players", "keep"), [(12, 0.9), (20, 0.95)])
+def test_few_probable_masks_are_weighed_as_a_sample(
+    num_players: int, keep: float
+) -> None:
+    rng = np.random.default_rng(0)
+    effects = rng.normal(size=num_players)
+
+    def game(masks: np.ndarray) -> np.ndarray:
+        kept = masks.sum(axis=1)
+        return masks @ effects + 6.0 * (kept < 0.75 * num_players)
+
+    e = spex.explain(
+        game, players=num_players, method=ProxySpex(keep=keep), budget=150, max_order=3
+    )
+    fresh = rng.random((20000, num_players)) < keep
+    truth = game(fresh)
+    true = 1 - ((e.predict(fresh) - truth) ** 2).mean() / truth.var()
+    assert e.faithfulness.low - 0.15 < true < e.faithfulness.high + 0.15
+
+
+def test_subsets_of_one_size_have_the_basis_of_their_share() -> None:
+    rng = np.random.default_rng(0)
+    masks = np.ones((600, 60), dtype=bool)
+    for row in masks:
+        row[rng.choice(60, 6, replace=False)] = False
+    values = masks @ rng.normal(size=60) + 2.0 * masks[:, 0] * masks[:, 1]
+    e = spex.explain_values(masks, values, max_order=2)
+    assert e.basis.keep == pytest.approx(0.9)
+    assert "no uniform sample" in e.provenance.reason
+
+
+@given(st.floats(0.1, 0.9), st.integers(0, 99))
+@settings(max_examples=20)
+def test_standard_errors_are_those_of_independent_coefficients(
+    keep: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    basis, n = Basis(keep), 4
+    sets = [(), (0,), (1,), (0, 2), (1, 3), (0, 1, 2)]
+
+    def estimates(coefficients: np.ndarray) -> Estimates:
+        supports, table, _ = basis.to_fourier(sets, coefficients[:, None])
+        spectrum = spex.SparseFourier.from_terms(n, supports, table)
+        errors = np.ones((len(supports), 1))
+        return Estimates(spectrum, errors, basis, None)
+
+    base = rng.normal(size=len(sets)) + 3
+    for name, order in (("SV", 1), ("Moebius", 3), ("k-SII", 2), ("FBII", 2)):
+        listed, values, errors = estimates(base).index(name, order)
+        squares = np.zeros(len(listed))
+        for place in range(len(sets)):
+            moved = base.copy()
+            moved[place] += 1
+            others, changed, _ = estimates(moved).index(name, order)
+            at = dict(zip(others, changed[:, 0], strict=True))
+            now = np.array([at[s] for s in listed])
+            squares += (now - values[:, 0]) ** 2
+        np.testing.assert_allclose(errors[:, 0], np.sqrt(squares), rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"keep": 0.99}, "keep=0.99"),
         ({"keep": 0.7, "design": "paired"}, "masks of its own"),
         ({"strata": (0, 1), "design": "shapley"}, "masks of its own"),
+        ({"strata": (0, 1), "is_unbiased": True}, "independent masks"),
     ],
 )
 def test_settings_that_do_not_go_together(settings: dict, message: str) -> None:
     with pytest.raises(MethodError, match=message):
         ProxySpex(**settings)
+
+
+def test_strata_of_few_players_are_refused() -> None:
+    method = ProxySpex(strata=(0,) * 17 + (4,) * 3)
+    with pytest.raises(MethodError, match="stratum 4 has 3 players"):
+        method.plan(20, 100, np.random.default_rng(0))
 
 
 def test_strata_need_a_number_for_each_player() -> None:

@@ -12,7 +12,7 @@ from scipy.special import log_expit, log_softmax, softmax
 from oracles.base import Values
 from oracles.data.arrays import as_matrix, digest_of
 from oracles.data.classes import Classes, scores_with_absent, with_absent
-from oracles.data.influence import linear_influence, slopes_of
+from oracles.data.influence import MOST_UNKNOWNS, linear_influence, slopes_of
 from oracles.data.targets import Measure, Targets
 from oracles.data.trainer import Indices
 from oracles.data.trainers.basis import Basis
@@ -95,17 +95,16 @@ class LogisticHead:
         """Values (m, k) of m subsets; NaN where a fit did not converge."""
         return self._score(self._fit(kept), targets)
 
-    def influence(self, targets: Targets) -> NDArray[np.float64]:
+    def influence(self, targets: Targets) -> NDArray[np.float64] | None:
         """What keeping each example adds to each value, (n, k), without retraining.
 
         To first order from the head of all examples; see `oracles.data.influence`.
-
-        Raises:
-            InputError: the targets measure an accuracy, which has no derivative.
+        None where it has no derivative, as an accuracy, or where the Hessian of all
+        classes has more than `MOST_UNKNOWNS` rows.
         """
-        if "accuracy" in targets.outputs:
-            raise InputError("outputs holds 'accuracy', which has no derivative.")
         linear, weights = self._linear, self._start[0]
+        if "accuracy" in targets.outputs or weights.size > MOST_UNKNOWNS:
+            return None
         points = linear.basis.coordinates(as_matrix(targets.points, "test points"))
         columns = slice(1, None) if self._is_binary else slice(None)
         here = self._probabilities(linear.coordinates @ weights.T)
