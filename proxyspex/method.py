@@ -82,6 +82,25 @@ class ProxyPlan:
         is_drawn = self._is_designed & self._is_kept & ~self.masks.all(axis=1)
         return np.flatnonzero((self.is_given | is_drawn)[self.learned_from])
 
+    def remarks(self) -> list[str]:
+        """What a reader has to know of the masks."""
+        said = []
+        if self.num_missing:
+            said.append(
+                f"{self.num_missing} ablations were saved: hardly any other masks are "
+                "probable"
+            )
+        if not self.basis.is_uniform:
+            said.append(f"masks keep {self.basis.keep:.0%} of the players")
+        if self.is_given and not is_sample(self.masks, self.basis.keep):
+            said.append(
+                "the masks given are no uniform sample: R² is over masks like them"
+            )
+        known = len(self.masks) - self.num_designed
+        if known:
+            said.append(f"{known} ablations known from before are learned from, too")
+        return said
+
     @property
     def _is_designed(self) -> NDArray[np.bool_]:
         return np.arange(len(self.masks)) < self.num_designed
@@ -300,20 +319,7 @@ class ProxySpex:
         outlying = max(b.outlying for b in blends)
         if outlying:
             reasons.append(f"up to {outlying} outlying values weigh less")
-        if plan.num_missing:
-            reasons.append(
-                f"{plan.num_missing} ablations were saved: hardly any other masks are "
-                "probable"
-            )
-        if not plan.basis.is_uniform:
-            reasons.append(f"masks keep {plan.basis.keep:.0%} of the players")
-        if plan.is_given and not is_sample(plan.masks, plan.basis.keep):
-            reasons.append(
-                "the masks given are no uniform sample: R² is over masks like them"
-            )
-        known = len(plan.masks) - plan.num_designed
-        if known:
-            reasons.append(f"{known} ablations known from before are learned from, too")
+        reasons += plan.remarks()
         if data.noise_floor is not None:
             noise = ", ".join(f"{x:.3g}" for x in np.sqrt(data.noise_floor))
             reasons.append(
