@@ -2,8 +2,10 @@
 
 How much of it is measured by faithfulness, (m(C) - m(none)) / (m(all) - m(none)) with
 m(C) the output where only C works (Mueller et al. 2025, MIB: A Mechanistic
-Interpretability Benchmark). A circuit is the smallest set that the surrogate says
-reaches a level of it; pruning keeps the best set of a given size. Both are then run.
+Interpretability Benchmark). A circuit is a small set that the surrogate says reaches a
+level of it; pruning keeps the best set of a given size. Both are then run, and players
+that a circuit does as well without are left out of it. What is proven is proven of the
+surrogate; of the model is known what was measured.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,6 +25,9 @@ TRIES = 3
 """Sets run for one circuit, each farther beyond the level than those that missed it,
 before sizes are bisected."""
 
+ROUNDS = 4
+"""So many times n sets are run, at most, to leave players out of one circuit."""
+
 SHORT = 1e-5  # of the behaviour: a search goes up to a millionth of the effects
 NEGLIGIBLE = 1e-9  # of the values at the two ends: no scale to measure a part on
 
@@ -32,8 +37,8 @@ class Circuit:
     """Players that work alone, what was asked of them, and what came of it.
 
     Attributes:
-        kind: "circuit", the smallest set for a level of faithfulness; or "pruned", the
-            best set with a part of the components removed.
+        kind: "circuit", a small set for a level of faithfulness; or "pruned", the best
+            set with a part of the components removed.
         asked: that level, or that part, 0 to 1.
         output: the output it is about.
         players: those that work, increasing.
@@ -41,8 +46,12 @@ class Circuit:
         measured: value of the output when just these worked; None if there was none.
         faithfulness: of what was measured: 1 as the intact model, 0 as none of it.
         tried: sets that were run to find it, itself included.
-        is_smallest: of a circuit: the surrogate knows no smaller set that goes as far.
-            Of a pruned set: it knows no better one of this size. Proven.
+        is_smallest: of a circuit: by the surrogate no smaller set reaches the level. Of
+            a pruned set: by the surrogate none of this size does more. Proven of the
+            surrogate, which may be wrong about the model.
+        is_minimal: of a circuit: no player can be left out of it. Measured: the sets
+            with one player less were run, and each falls short of the level; sets
+            without several of the players were not.
     """
 
     kind: str
@@ -54,6 +63,7 @@ class Circuit:
     faithfulness: float | None
     tried: int = 1
     is_smallest: bool = False
+    is_minimal: bool = False
 
     @property
     def is_reached(self) -> bool:
@@ -100,13 +110,20 @@ def find_circuits(
     ledger: Ledger | None = None,
     time_limit: float = 10.0,
 ) -> list[Circuit]:
-    """The smallest circuits for levels of faithfulness, and the best pruned models.
+    """Small circuits for levels of faithfulness, and the best pruned models.
 
     Every set proposed is run, which is an ablation beyond the budget unless it is
     known. A circuit that falls short of its level when it is run is given up for one
     that the surrogate takes farther by as much as it was wrong. After `TRIES` of them,
     or where the surrogate knows none, the number of players is bisected, with the best
     set of each size run: log2 n sets more, and everything if nothing less will do.
+
+    From a set that reaches the level each player is then left out by itself, and those
+    without which it still does are left out together, as many as can be in the order
+    of what they cost, again and again, in at most `ROUNDS` * n runs. So no player of
+    the result can be left out (`Circuit.is_minimal`, measured). That there is no
+    smaller set (`is_smallest`) is proven of the surrogate only, and not claimed where
+    it was found wrong on the way.
 
     Args:
         oracle: the one explained.
@@ -160,7 +177,7 @@ class _Search:
         self._oracle, self._explanation, self._ledger = oracle, explanation, ledger
         self._output, self._limit = output, time_limit
         self._everyone = range(len(explanation.players))
-        none, every = self._measured(()), self._measured(tuple(self._everyone))
+        none, every = self._measured([(), tuple(self._everyone)])
         size = max(1.0, abs(none or 0.0), abs(every or 0.0))
         if none is None or every is None or abs(every - none) <= NEGLIGIBLE * size:
             raise InputError(
@@ -171,7 +188,11 @@ class _Search:
         self._none, self._gap = none, every - none
 
     def circuit(self, level: float) -> Circuit:
-        """The smallest found that reaches a level of faithfulness."""
+        """A set that reaches a level of faithfulness, without what it needs not."""
+        return self._without_idle(self._proposed(level))
+
+    def _proposed(self, level: float) -> Circuit:
+        """The smallest set that reaches the level by the surrogate and when run."""
         threshold = self._none + level * self._gap
         margin, tried = 0.0, 0
         while tried < TRIES:
@@ -181,11 +202,50 @@ class _Search:
             tried += 1
             circuit = self._run(CIRCUIT, level, found.kept, found.value)
             if circuit.is_reached:
-                is_smallest = found.at_least == len(found.kept)
-                return replace(circuit, tried=tried, is_smallest=is_smallest)
+                # with a margin, smaller sets may reach the level by the surrogate
+                is_proven = margin == 0 and found.at_least == len(found.kept)
+                return replace(circuit, tried=tried, is_smallest=is_proven)
             if circuit.measured is not None:  # the same set does not go that far
                 margin = abs(found.value - circuit.measured)
         return self._bisected(level, tried)
+
+    def _without_idle(self, circuit: Circuit) -> Circuit:
+        """The circuit without players that it reaches its level without."""
+        left = ROUNDS * len(self._everyone)
+        while circuit.is_reached and 0 < len(circuit.players) <= left:
+            fewer = self._less(circuit, [(player,) for player in circuit.players])
+            left -= len(fewer)
+            costs = {
+                player: -(one.faithfulness or 0.0)
+                for player, one in zip(circuit.players, fewer, strict=True)
+                if one.is_reached
+            }
+            if not costs:
+                # what could not be measured may reach it
+                is_minimal = all(one.measured is not None for one in fewer)
+                tried = circuit.tried + len(fewer)
+                return replace(circuit, tried=tried, is_minimal=is_minimal)
+            idle = sorted(costs, key=lambda player: costs[player])
+            joint = [tuple(idle[:count]) for count in range(2, len(idle) + 1)][:left]
+            fewer += self._less(circuit, joint)
+            left -= len(joint)
+            reached = [one for one in fewer if one.is_reached]
+            best = min(
+                reached, key=lambda one: (len(one.players), -(one.faithfulness or 0.0))
+            )
+            circuit = replace(best, tried=circuit.tried + len(fewer))
+        return circuit
+
+    def _less(self, circuit: Circuit, without: Sequence[Support]) -> list[Circuit]:
+        """The circuit without these or those of its players, run together."""
+        sets = [
+            tuple(player for player in circuit.players if player not in some)
+            for some in without
+        ]
+        return [
+            self._told(circuit.kind, circuit.asked, kept, self._predicted(kept), value)
+            for kept, value in zip(sets, self._measured(sets), strict=True)
+        ]
 
     def _bisected(self, level: float, tried: int) -> Circuit:
         """The best set of a size that reaches the level where half as many do not."""
@@ -221,8 +281,7 @@ class _Search:
             removable=removable,
             time_limit=self._limit,
         )
-        value = predicted(self._explanation, found.removed, self._output)
-        best = self._run(kind, asked, found.kept, value)
+        best = self._run(kind, asked, found.kept, self._predicted(found.kept))
         return replace(best, is_smallest=found.is_proven)
 
     def _sufficient(self, threshold: float, margin: float) -> Found | None:
@@ -239,15 +298,30 @@ class _Search:
             return None
 
     def _run(self, kind: str, asked: float, kept: Support, value: float) -> Circuit:
-        measured = self._measured(kept)
+        [measured] = self._measured([kept])
+        return self._told(kind, asked, kept, value, measured)
+
+    def _told(
+        self,
+        kind: str,
+        asked: float,
+        kept: Support,
+        value: float,
+        measured: float | None,
+    ) -> Circuit:
         part = None if measured is None else (measured - self._none) / self._gap
         return Circuit(kind, asked, self._output, kept, value, measured, part)
 
-    def _measured(self, kept: Support) -> float | None:
-        """Value of the output with just these players."""
-        removed = tuple(sorted(set(self._everyone) - set(kept)))
-        removal = Removal(self._output, removed, predicted=0.0)
-        [done] = check_removals(
-            self._oracle, self._explanation, [removal], ledger=self._ledger
+    def _predicted(self, kept: Support) -> float:
+        return predicted(self._explanation, self._removed(kept), self._output)
+
+    def _measured(self, sets: Sequence[Support]) -> list[float | None]:
+        """Value of the output with just the players of each set, run together."""
+        removals = [Removal(self._output, self._removed(kept), 0.0) for kept in sets]
+        done = check_removals(
+            self._oracle, self._explanation, removals, ledger=self._ledger
         )
-        return done.measured
+        return [one.measured for one in done]
+
+    def _removed(self, kept: Support) -> Support:
+        return tuple(sorted(set(self._everyone) - set(kept)))

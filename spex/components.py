@@ -16,6 +16,7 @@ from spex.reading import Reading, readings
 from spex.spectrum import Support
 
 KIND = "components"  # of subject
+MOST_OUTPUTS = 8  # that reports show
 
 
 class Where(Enum):

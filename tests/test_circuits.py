@@ -1,5 +1,6 @@
 """Circuits: the smallest and best sets, found on the surrogate and run."""
 
+from collections.abc import Generator
 from dataclasses import replace
 from itertools import combinations
 
@@ -8,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oracles import FunctionOracle, InputError, Ledger
+from oracles import FunctionOracle, InputError, Ledger, UnansweredError
 from spex import Explanation, SparseFourier, explain, load
 from spex.circuits import (
     CIRCUIT,
     PRUNED,
+    ROUNDS,
     TRIES,
     circuits_of,
     find_circuits,
@@ -53,6 +55,8 @@ def test_a_circuit_is_the_smallest_set_that_does_as_much(
     assert circuit.faithfulness >= level - 1e-5
     for kept in combinations(everyone, len(circuit.players) - 1):
         assert (value(oracle, kept) - none) / gap < level + 1e-5
+    assert circuit.is_smallest
+    assert circuit.is_minimal
 
 
 @settings(max_examples=20, deadline=None)
@@ -93,7 +97,7 @@ def test_a_circuit_that_falls_short_is_given_up_for_another() -> None:
     believed = replace(truth, fourier=SparseFourier.from_dict(3, wrong))
     [circuit] = find_circuits(oracle, believed, levels=[0.9], sparsities=())
     assert circuit.tried > 1
-    assert set(circuit.players) >= {0, 1}
+    assert circuit.players == (0, 1)
     assert circuit.measured == 1.0
     assert circuit.is_reached
 
@@ -115,9 +119,74 @@ def test_a_surrogate_that_is_wrong_costs_runs_and_not_the_level(
     [circuit] = find_circuits(oracle, found, levels=[0.9], sparsities=())
     assert set(circuit.players) >= {0, 1}
     assert circuit.is_reached
-    assert circuit.tried <= TRIES + 4
-    if (0,) in believed:
-        assert circuit.players == (0, 1)
+    assert circuit.tried <= TRIES + 4 + ROUNDS * 12
+    assert circuit.players == (0, 1)
+    assert circuit.is_minimal
+
+
+def test_a_set_found_with_a_margin_is_not_called_the_smallest() -> None:
+    """Player 3 alone is enough; the surrogate takes the idle player 2 for as good."""
+
+    def some(masks: np.ndarray) -> np.ndarray:
+        part = 0.92 * masks[:, 3] + 0.6 * (masks[:, 0] & masks[:, 1])
+        return np.where(masks.all(axis=1), 1.0, part)
+
+    oracle = FunctionOracle(some, 5, fingerprint="some of 5")
+    truth = explain(oracle, budget=32)
+    terms = truth.fourier.to_dict()
+    wrong = {**terms, (): terms[()] + 0.475, (2,): terms.get((2,), 0.0) - 0.475}
+    believed = replace(truth, fourier=SparseFourier.from_dict(5, wrong))
+    [circuit] = find_circuits(oracle, believed, levels=[0.9], sparsities=())
+    assert circuit.players == (3,)
+    assert circuit.is_minimal
+    assert not circuit.is_smallest
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 200), st.integers(0, 200), st.sampled_from([0.4, 0.9]))
+def test_no_player_of_a_minimal_circuit_can_be_left_out(
+    seed: int, other: int, level: float
+) -> None:
+    """Whatever the surrogate, here of another function, says."""
+    oracle, found = exact(seed)
+    wrong = replace(found, fourier=planted(PLAYERS, other))
+    none = value(oracle, ())
+    gap = value(oracle, tuple(range(PLAYERS))) - none
+    [circuit] = find_circuits(oracle, wrong, levels=[level], sparsities=())
+    assert circuit.is_reached
+    assert circuit.tried <= TRIES + 4 + ROUNDS * PLAYERS
+    fewer = combinations(circuit.players, len(circuit.players) - 1)
+    parts = [(value(oracle, kept) - none) / gap for kept in fewer]
+    assert circuit.is_minimal <= (max(parts) < level)
+    assert circuit.is_minimal or circuit.tried > PLAYERS
+
+
+class Unsure(FunctionOracle):
+    """Has no value where player 0 works without player 1."""
+
+    def check_affordable(self, masks: np.ndarray) -> None:
+        """It costs nothing."""
+
+    def evaluate_each(
+        self, masks: np.ndarray
+    ) -> Generator[tuple[list[int], np.ndarray], None, None]:
+        missing = np.flatnonzero(masks[:, 0] & ~masks[:, 1]).tolist()
+        rows = [row for row in range(len(masks)) if row not in missing]
+        yield rows, self.evaluate(masks[rows])
+        if missing:
+            raise UnansweredError(dict.fromkeys(missing, "no answer"), len(masks))
+
+
+def test_what_cannot_be_measured_makes_no_circuit_minimal() -> None:
+    truth = explain(FunctionOracle(both, 3, fingerprint="both"), budget=8)
+    unknown = replace(truth, ablations=None)
+    players = truth.players
+    [circuit] = find_circuits(
+        Unsure(both, players), unknown, levels=[0.9], sparsities=()
+    )
+    assert circuit.players == (0, 1)
+    assert circuit.is_smallest
+    assert not circuit.is_minimal
 
 
 def test_circuits_are_saved_with_the_explanation(tmp_path) -> None:  # type: ignore[no-untyped-def]

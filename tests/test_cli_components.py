@@ -11,7 +11,7 @@ from oracles.components import ComponentOracle, read_task_prompts
 from oracles.embedded.induction_world import draw_prompts
 from oracles.features import load_model
 from spex import Explanation, load
-from spex.circuits import CIRCUIT, Circuit, circuits_of
+from spex.circuits import CIRCUIT, PRUNED, Circuit, circuits_of
 from spex.cli import main
 from spex.components import Effects, Where
 
@@ -163,6 +163,15 @@ def test_words_and_heads_are_players_of_one_game(
     assert "What is enough" in said
 
 
+def test_one_cut_prompt_is_not_told_apart(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--segments", "word", "--per-prompt"]
+    more += ["--prompts", str(folder / "one.jsonl")]
+    assert main(command(folder, *more)) == 1
+    assert "--per-prompt tells prompts apart" in capsys.readouterr().err
+
+
 def test_directions_are_read_from_a_file(folder: Path) -> None:
     matrix, result = folder / "d.npy", folder / "directions.json"
     np.save(matrix, np.eye(128)[:6])
@@ -172,6 +181,34 @@ def test_directions_are_read_from_a_file(folder: Path) -> None:
     found = load(result)
     assert found.players == tuple(f"L0.D{i}" for i in range(6))
     assert circuits_of(found) == []
+
+
+def test_each_prompt_is_an_output_with_circuits_of_its_own(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, page = folder / "each.json", folder / "each.html"
+    more = ["--per-prompt", "--budget", "160", "--prune", "0.5"]
+    more += ["--json", str(result), "--out", str(page)]
+    assert main(command(folder, *more)) == 0
+    found = load(result)
+    assert found.outputs == tuple(f"logit-diff of prompt {i}" for i in range(12))
+    of = [(circuit.output, circuit.kind) for circuit in circuits_of(found)]
+    assert of == [(i, kind) for i in range(8) for kind in (CIRCUIT, PRUNED)]
+    prompts = read_task_prompts(folder / "p.jsonl")
+    oracle = ComponentOracle(
+        load_model("induction", device="cpu"),
+        prompts,
+        ablation="mean",
+        per_prompt=True,
+    )
+    for circuit in circuits_of(found):
+        mask = np.isin(np.arange(16), circuit.players)[None]
+        value = oracle.evaluate(mask)[0, circuit.output]
+        assert circuit.measured == pytest.approx(value, abs=1e-4)
+    said = capsys.readouterr().out
+    for shown in (said, page.read_text()):
+        assert "The first 8 are shown, 4 left out." in shown.replace("\n", " ")
+        assert "mean over 12" not in shown
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,14 @@ from html import escape
 from oracles.data.table import shortened
 from spex.explanation import Explanation, Status
 from spex.influence import (
+    FLIP,
+    MARGIN,
+    SUBSET,
     Influence,
     Removal,
     has_flipped,
     indices,
+    kept_of,
     measured,
     removals_of,
 )
@@ -37,6 +41,7 @@ from spex.report.pieces import (
     signed,
     widest_end,
 )
+from spex.spectrum import Support
 
 IN_A_GROUP, IN_A_ROW = 110, 90  # characters of a text in a group, and in the table
 TOLD = ("players_are", "examples", "seed", "repeats")  # of the subject, with training's
@@ -45,7 +50,8 @@ TOLD = ("players_are", "examples", "seed", "repeats")  # of the subject, with tr
 def render_data(explanation: Explanation, index: str, top: int) -> str:
     """The page as a string; see `spex.report.html.render_html`."""
     style = asset("page.css") + asset("data.css")
-    removals = {found.output: found for found in removals_of(explanation)}
+    removals = _of_kind(explanation, FLIP)
+    subsets = _of_kind(explanation, SUBSET)
     parts = {
         "policy": policy(style),
         "style": style,
@@ -54,10 +60,17 @@ def render_data(explanation: Explanation, index: str, top: int) -> str:
         "status": explanation.status.name.lower(),
         # the mean over test points: the table has that of each
         "fit": meter(replace(explanation, outputs=("every test point",))),
-        "advice": escape(explanation.status.value),
+        "advice": escape(data_words.advice(explanation)),
         "overview": _overview(explanation, removals),
         "points": "".join(
-            _point(explanation, output, removals.get(output), index, top)
+            _point(
+                explanation,
+                output,
+                _removal(explanation, output, removals.get(output))
+                + _subset(explanation, subsets.get(output)),
+                index,
+                top,
+            )
             for output in range(len(explanation.outputs))
         ),
         "orders": orders(explanation),
@@ -66,6 +79,12 @@ def render_data(explanation: Explanation, index: str, top: int) -> str:
         f"{escape(words.TOGETHER)}",
     }
     return filled("data.html", parts)
+
+
+def _of_kind(explanation: Explanation, kind: str) -> dict[int, Removal]:
+    """Removals of one kind by output."""
+    noted = removals_of(explanation)
+    return {found.output: found for found in noted if found.kind == kind}
 
 
 def _of_training(explanation: Explanation) -> Explanation:
@@ -93,8 +112,9 @@ def _overview(explanation: Explanation, removals: Mapping[int, Removal]) -> str:
         f'<th scope="col">label</th>{heads}</tr></thead><tbody>{rows}</tbody></table>'
         '</div><p class="note">Removed: how many are to be left out to take the margin '
         "across 0, which flips the prediction of one of two classes; predicted by the "
-        "surrogate, and measured where it was trained again, once for each, beyond the "
-        "budget.</p></section>"
+        "surrogate, and measured where it was trained again, once for each set tried, "
+        "beyond the budget. None: by the surrogate none takes it clearly beyond 0."
+        "</p></section>"
     )
 
 
@@ -103,11 +123,12 @@ def _overview_row(
 ) -> str:
     point = Point.of(explanation, output)
     fit = explanation.faithfulness.per_output[output]
+    is_shown = removal is not None and removal.is_decided
     cells = [
         ("trained on all", signed(float(explanation.intact[output])), ""),
         ("R²", "" if explanation.status is Status.EXACT else f"{fit:.3f}", ""),
-        ("removed", "" if removal is None else str(len(removal.players)), ""),
-        ("predicted", "" if removal is None else signed(removal.predicted), ""),
+        ("removed", _count(explanation, output, removal), ""),
+        ("predicted", signed(removal.predicted) if removal and is_shown else "", ""),
         ("trained again", *_measured(explanation, removal)),
     ]
     numbers = "".join(
@@ -121,6 +142,13 @@ def _overview_row(
     )
 
 
+def _count(explanation: Explanation, output: int, removal: Removal | None) -> str:
+    """How many are removed, none or not decided; "" of what is no margin."""
+    if removal is not None:
+        return str(len(removal.players)) if removal.is_decided else "not decided"
+    return "none" if measured(explanation, output) == MARGIN else ""
+
+
 def _measured(explanation: Explanation, removal: Removal | None) -> tuple[str, str]:
     """What a removal measured, and the class of its cell."""
     if removal is None or removal.measured is None:
@@ -132,11 +160,11 @@ def _measured(explanation: Explanation, removal: Removal | None) -> tuple[str, s
 def _point(
     explanation: Explanation,
     output: int,
-    removal: Removal | None,
+    sets: str,
     index: str,
     top: int,
 ) -> str:
-    """The section of a test point."""
+    """The section of a test point; `sets` is what is said of removals and subsets."""
     point = Point.of(explanation, output)
     found = Influence.of(explanation, output, top=top, index=index)
     kind = measured(explanation, output)
@@ -157,8 +185,7 @@ def _point(
     return (
         f'<article id="point-{output}"><h2>{escape(point.name)}</h2>'
         f"{_quoted(point)}<p>{escape(data_words.intact(explanation, output))}</p>"
-        f"{_removal(explanation, output, removal)}"
-        f'<div class="pair">{lists}</div><div class="pair">'
+        f'{sets}<div class="pair">{lists}</div><div class="pair">'
         f"{together}{heat}</div></article>"
     )
 
@@ -182,14 +209,26 @@ def _quoted(point: Point) -> str:
 
 def _removal(explanation: Explanation, output: int, removal: Removal | None) -> str:
     """What flips the prediction, and who that is."""
-    if measured(explanation, output) != "margin":
+    if measured(explanation, output) != MARGIN:
         return ""
     said = escape(data_words.removal(explanation, removal))
-    if removal is None:
+    if removal is None or not removal.is_decided:
         return f'<p class="flip">{said}</p>'
-    members = "".join(f"<li>{_example(explanation, i)}</li>" for i in removal.players)
+    return _set(explanation, said, "What is removed", removal.players)
+
+
+def _subset(explanation: Explanation, found: Removal | None) -> str:
+    """What to train on alone."""
+    if found is None:
+        return ""
+    said = escape(data_words.subset(explanation, found))
+    return _set(explanation, said, "What is trained on", kept_of(explanation, found))
+
+
+def _set(explanation: Explanation, said: str, head: str, players: Support) -> str:
+    members = "".join(f"<li>{_example(explanation, i)}</li>" for i in players)
     return (
-        f'<div class="flip"><p>{said}</p><details><summary>What is removed</summary>'
+        f'<div class="flip"><p>{said}</p><details><summary>{head}</summary>'
         f"<ul>{members}</ul></details></div>"
     )
 

@@ -5,16 +5,25 @@ from rich.table import Table
 from rich.text import Text
 
 from oracles.data.table import shortened
-from spex.explanation import Explanation
-from spex.influence import MARGIN, Influence, indices, measured, removals_of
+from spex.explanation import Explanation, Status
+from spex.influence import (
+    MARGIN,
+    SUBSET,
+    Influence,
+    indices,
+    kept_of,
+    measured,
+    removals_of,
+)
 from spex.interaction import Interaction
 from spex.report import data_words, words
 from spex.report.data_words import Example, Point
 from spex.report.pieces import interval, is_unsure, signed
 from spex.report.terminal import plain, print_trust
+from spex.spectrum import Support
 
 MAX_POINTS = 3  # test points shown
-REMOVED = 12  # players of a removal that are named
+LISTED = 12  # players of a removal, or of a subset, that are named
 NAME = 14  # characters of a name, and of a label
 LEAST = 8  # characters of a text
 BORDERS = 16  # characters of a table beside its columns
@@ -41,7 +50,19 @@ def print_data(
         said = f"\nThe HTML report (--out) shows the other {more}, too."
         console.print(Text(said, style="dim"))
     console.print()
-    print_trust(explanation, console)
+    _print_trust(explanation, console)
+
+
+def _print_trust(explanation: Explanation, console: Console) -> None:
+    """As `print_trust`, whose advice speaks of segments where it is poor."""
+    if explanation.status is not Status.POOR:
+        print_trust(explanation, console)
+        return
+    console.print(Text(words.faithfulness(explanation)))
+    console.print(Text(data_words.advice(explanation), style="bold red"))
+    for said in (words.kept, words.noise, words.cost, words.method):
+        if told := said(explanation):
+            console.print(Text(plain(told)))
 
 
 def _print_point(
@@ -61,6 +82,7 @@ def _print_point(
             console.print(_table(explanation, name, of_one, listed, console.width))
     _print_groups(found, of_groups, console)
     _print_removal(explanation, output, console)
+    _print_subset(explanation, output, console)
 
 
 def _table(
@@ -124,10 +146,23 @@ def _print_groups(found: Influence, index: str, console: Console) -> None:
 def _print_removal(explanation: Explanation, output: int, console: Console) -> None:
     if measured(explanation, output) != MARGIN:
         return
-    found = next((r for r in removals_of(explanation) if r.output == output), None)
+    noted = [one for one in removals_of(explanation) if one.kind != SUBSET]
+    found = next((one for one in noted if one.output == output), None)
     said = data_words.removal(explanation, found)
-    if found is not None:
-        names = [explanation.players[player] for player in found.players[:REMOVED]]
-        more = len(found.players) - len(names)
-        said += f" Left out: {', '.join(names)}" + (f" and {more} more." * (more > 0))
+    if found is not None and found.is_decided:
+        said += f" Left out: {_listed(explanation, found.players)}"
     console.print(Text(plain(said)))
+
+
+def _print_subset(explanation: Explanation, output: int, console: Console) -> None:
+    for found in removals_of(explanation):
+        if found.kind == SUBSET and found.output == output:
+            said = data_words.subset(explanation, found)
+            said += f" Trained on: {_listed(explanation, kept_of(explanation, found))}"
+            console.print(Text(plain(said)))
+
+
+def _listed(explanation: Explanation, players: Support) -> str:
+    names = [explanation.players[player] for player in players[:LISTED]]
+    more = len(players) - len(names)
+    return ", ".join(names) + (f" and {more} more." * (more > 0))

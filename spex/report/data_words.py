@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from math import exp
 from typing import Any
 
-from spex.explanation import Explanation
-from spex.influence import MARGIN, Removal, has_flipped, measured
+from spex.explanation import Explanation, Status
+from spex.influence import LOSS, MARGIN, Removal, has_flipped, measured
 from spex.reading import Kind, Reading
 from spex.report.pieces import signed
 
@@ -31,6 +31,13 @@ KINDS = {
     Kind.SYNERGISTIC: "synergistic: together they do more than one by one",
     Kind.ADDITIVE: "additive: what they do just adds up",
 }
+HALF = 0.6  # masks that keep no more tell little of removals of a few players
+SMALL = 0.25  # part of the players that is a few
+UNCHECKED = "Not checked by retraining"
+POOR = (
+    "Not faithful: less than half of the model's variation is explained. Do not rely "
+    "on this; raise the budget or leave out larger groups or clusters of examples."
+)
 ALONE = (
     "Helpful examples make the prediction better when they are trained on, harmful "
     "ones worse: by so much, on average over which others are. BV is the Banzhaf "
@@ -154,28 +161,78 @@ def together(reading: Reading) -> str:
 def removal(explanation: Explanation, found: Removal | None) -> str:
     """The removal that takes a margin across 0, and what came of it."""
     if found is None:
-        return "No removal is predicted to take the margin across 0."
+        return "No removal is predicted to take the margin clearly beyond 0."
+    if not found.is_decided:
+        return "Which removal takes the margin across 0 was not decided in time."
     count, every = len(found.players), len(explanation.players)
     least = ", the fewest that the surrogate knows of," if found.is_smallest else ""
     before = signed(float(explanation.intact[found.output]))
     return (
         f"Without {count} of the {every} {players(explanation)}{least} the margin is "
         f"predicted to go from {before} to {signed(found.predicted)}. "
-        f"{outcome(explanation, found)}"
+        f"{outcome(explanation, found)}{reach(explanation, found)}"
     )
+
+
+def reach(explanation: Explanation, found: Removal) -> str:
+    """That masks that keep half tell little of a small removal, where it matters."""
+    is_small = len(found.players) <= SMALL * len(explanation.players)
+    is_half = explanation.basis.keep <= HALF and explanation.status is not Status.EXACT
+    if not (is_small and is_half) or has_flipped(explanation, found):
+        return ""
+    return (
+        f" The subsets trained on keep {explanation.basis.keep:.0%}; --keep 0.8 tells "
+        "more of small removals."
+    )
+
+
+def subset(explanation: Explanation, found: Removal) -> str:
+    """The players to train on alone, and what came of it."""
+    kind = measured(explanation, found.output)
+    every = len(explanation.players)
+    size = every - len(found.players)
+    most = "smallest" if kind == LOSS else "largest"
+    proven = f", the {most} that the surrogate knows of" if found.is_smallest else ""
+    return (
+        f"Trained on {size} of the {every} {players(explanation)} alone, the "
+        f"{kind or 'value'} is predicted to be {signed(found.predicted)}{proven}. "
+        f"{trained_again(found)}."
+    )
+
+
+def trained_again(found: Removal) -> str:
+    """What retraining measured, without a full stop."""
+    if found.measured is None:
+        has_failed = found.tried > 0
+        return "Trained again, it has no value" if has_failed else UNCHECKED
+    noise = f" (its standard error is {found.noise:.2g})" if found.noise else ""
+    if found.noise is None:
+        noise = " (how far that varies with the seed is not known)"
+    return f"Trained again, it is {signed(found.measured)}{noise}"
+
+
+def advice(explanation: Explanation) -> str:
+    """How far to trust it: there are no segments here that could be coarser."""
+    status = explanation.status
+    return POOR if status is Status.POOR else status.value
 
 
 def outcome(explanation: Explanation, found: Removal) -> str:
     """What retraining said of a removal."""
     flipped = has_flipped(explanation, found)
-    if found.measured is None or flipped is None:
-        return "Not checked by retraining."
-    noise = f" (its standard error is {found.noise:.2g})" if found.noise else ""
+    if flipped is None:
+        return f"{trained_again(found)}."
     if _num_classes(explanation) == 2:
         verdict = "the prediction flipped" if flipped else "it did not flip"
     else:
         verdict = "it is across 0" if flipped else "it is not across 0"
-    return f"Trained again, it is {signed(found.measured)}{noise}: {verdict}."
+    tries = ""
+    if found.tried > 1:
+        tries = (
+            f" It is the last of {found.tried} sets trained without, each predicted to "
+            "go farther by what the one before fell short."
+        )
+    return f"{trained_again(found)}: {verdict}.{tries}"
 
 
 def _trainer(explanation: Explanation) -> str:

@@ -1,16 +1,19 @@
 """The page and the terminal report of components: any name, every unit, any size."""
 
 import re
+from dataclasses import replace
 from io import StringIO
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
-from spex import Explanation, explain
+from spex import Explanation, SparseFourier, explain
 from spex.circuits import Circuit, with_circuits
 from spex.components import Effects, Where, components_of
-from spex.report import words
+from spex.faithfulness import Faithfulness
+from spex.report import components_words, words
 from spex.report.components_terminal import print_components
 from spex.report.html import render_cell, render_html
 from spex.report.layers import MOST_COLUMNS, Grid
@@ -47,7 +50,7 @@ def with_some_circuits(found: Explanation) -> Explanation:
     players = (0, len(found.players) - 1)
     circuits = [
         Circuit("circuit", 0.9, 0, players, 1.25, 0.5, 0.4, 5),
-        Circuit("circuit", 0.5, 0, players, 1.25, 0.75, 0.6, 2, True),
+        Circuit("circuit", 0.5, 0, players, 1.25, 0.75, 0.6, 2, True, True),
         Circuit("pruned", 0.25, 0, players, 2.5, None, None),
     ]
     return with_circuits(found, circuits)
@@ -136,8 +139,12 @@ def test_circuits_are_told_with_what_was_measured() -> None:
     page = Page(render_html(found))
     text = re.sub(r"<[^>]+>", " ", render_html(found))
     for part in (
-        "smallest found for 90%",
-        "smallest for 50%",
+        "found for 90%",
+        "smallest by the surrogate for 50%",
+        "no component of it can be left out",
+        "What is enough: measured is what counts",
+        "predictions are optimistic, the more the lower R² is",
+        "proven of the surrogate, not of the model",
         "40.0%",
         "+1.250",
         "+0.750",
@@ -148,6 +155,96 @@ def test_circuits_are_told_with_what_was_measured() -> None:
     assert len(page.with_class("missed")) == 1
     assert len(page.with_class("reached")) == 1
     assert len(page.with_class("frame")) == 2
+
+
+def of_prompts(count: int) -> Explanation:
+    """An explanation of a behaviour on each of several prompts."""
+    told = [
+        {"text": f"{NASTY} number {i}", "answer": f"right{i}", "wrong": f"wrong{i}"}
+        for i in range(count)
+    ]
+    one = of_components((2, 3), prompts=told, per_prompt=True)
+    seeds = [planted(6, seed) for seed in range(count)]
+    columns = np.hstack([seed.coefficients for seed in seeds])
+    spectrum = SparseFourier.from_terms(6, seeds[0].supports, columns)
+    return replace(
+        one,
+        outputs=tuple(f"logit-diff of prompt {i}" for i in range(count)),
+        fourier=spectrum,
+        standard_errors=np.full_like(spectrum.coefficients, 1e-3),
+        faithfulness=Faithfulness(
+            0.9, 0.95, tuple(0.9 + i / 1000 for i in range(count)), 100
+        ),
+        intact=np.arange(count) + 0.5,
+    )
+
+
+def sections(page: str) -> list[str]:
+    return page.split('<section class="output"')[1:]
+
+
+def test_each_prompt_has_its_own_section() -> None:
+    found = of_prompts(3)
+    parts = sections(render_html(found))
+    assert len(parts) == 3
+    for output, part in enumerate(parts):
+        assert f"<h1>logit-diff of prompt {output}</h1>" in part
+        assert f"number {output}” The answer is “right{output}”" in part
+        assert f"With everything working it is {output + 0.5:+.3f}." in part
+        assert f"R² of this output {0.9 + output / 1000:.3f}" in part
+        values = Effects.of(found, output).values
+        for name, value in zip(found.players, values, strict=True):
+            assert f"<title>{name}: {value + 0.0:+.3f}</title>" in part
+    said = re.sub(r"\s+", " ", printed(found))
+    for text in (render_html(found), said):
+        assert not re.search(r"mean over \d", text)
+        assert "of each of 3 prompts" in text
+        assert "3 outputs, each explained by itself." in text
+    assert "left out" not in said
+    for output in range(3):
+        assert f"The answer is “right{output}”" in said
+        assert f"With everything working it is {output + 0.5:+.3f}." in said
+        assert f"BII on logit-diff of prompt {output}" in said
+    tags = {tag for tag, _ in Page(render_html(found)).tags}
+    assert not {"script", "img", "b", "i", "u", "s"} & tags
+
+
+def test_circuits_stand_under_their_output() -> None:
+    circuit = Circuit("circuit", 0.9, 2, (0, 5), 7.125, 6.125, 0.95, 5)
+    found = with_circuits(of_prompts(3), [circuit])
+    first, second, third = sections(render_html(found))
+    assert "+6.125" not in first + second
+    assert "What is enough" not in first + second
+    assert "+6.125" in third
+    said = printed(found)
+    assert said.count("What is enough") == 1
+    assert said.index("What is enough") > said.index("\nlogit-diff of prompt 2\n")
+    of_one = with_circuits(of_components((2, 3)), [replace(circuit, output=1)])
+    assert "What is enough" not in render_html(of_one)
+    assert "What is enough" not in printed(of_one)
+
+
+def test_outputs_that_are_left_out_are_counted() -> None:
+    found = of_prompts(11)
+    assert len(sections(render_html(found))) == 8
+    left = "11 outputs, each explained by itself. The first 8 are shown, 3 left out."
+    assert left in render_html(found)
+    said = printed(found)
+    assert left in said
+    assert "prompt 7" in said
+    assert "prompt 8" not in said
+
+
+def test_long_prompts_are_told_by_their_end() -> None:
+    found = of_prompts(2)
+    told = [{"text": "word " * 500 + "end"}, {}]
+    subject = {**found.provenance.subject, "prompts": told}
+    found = replace(found, provenance=replace(found.provenance, subject=subject))
+    said = components_words.prompt(found, 0)
+    assert said.startswith("“…")
+    assert said.endswith("word end”")
+    assert len(said) == components_words.MAX_PROMPT + 2
+    assert components_words.prompt(found, 1) == ""
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 128), (4, 16), (12, 12), (80, 64)])

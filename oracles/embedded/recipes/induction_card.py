@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from oracles.components import ComponentOracle, TaskPrompt
 from oracles.embedded.induction_world import draw_prompts
 from oracles.features import LoadedModel, load_model
 
 NUM_PROMPTS = 200
-"""Fresh prompts behind each number of the card."""
+"""Fresh prompts behind each number of the card but the scores."""
+
+NUM_SCORED, NUM_MASKS = 50, 2000
+"""Prompts behind the scores, and masks behind mean differences."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,8 @@ class Measured:
         looks: head -> mean attention to the word before, and to the word after the
             first saying of the present one, over words said again.
         lesions: heads that are missing -> share of right answers, logit difference.
+        scores: of a pair of induction heads: score -> planted head -> its value, and
+            its rank among all heads by size.
     """
 
     name: str
@@ -38,6 +44,7 @@ class Measured:
     minutes: float
     looks: dict[str, tuple[float, float]]
     lesions: dict[str, tuple[float, float]]
+    scores: dict[str, dict[str, tuple[float, int]]]
 
 
 def measure(
@@ -46,6 +53,8 @@ def measure(
     """Score a saved model, loaded as a user loads it."""
     loaded = load_model(str(folder), device="cpu")
     prompts = draw_prompts(np.random.default_rng(1), NUM_PROMPTS)
+    heads = planted(previous, induction)
+    is_pair = len(induction) > 1
     return Measured(
         name=folder.name,
         previous=previous,
@@ -54,8 +63,14 @@ def measure(
         num_bytes=sum(p.stat().st_size for p in folder.iterdir()),
         minutes=minutes,
         looks=attention(loaded, prompts),
-        lesions=lesions(loaded, prompts, previous, induction),
+        lesions=lesions(loaded, prompts, heads),
+        scores=scores(loaded, prompts[:NUM_SCORED], heads) if is_pair else {},
     )
+
+
+def planted(previous: int, induction: tuple[int, ...]) -> list[str]:
+    """Names of the planted heads, the previous-token head first."""
+    return [f"L0.H{previous}", *(f"L1.H{head}" for head in induction)]
 
 
 @torch.no_grad()
@@ -86,15 +101,11 @@ def attention(
 
 
 def lesions(
-    loaded: LoadedModel,
-    prompts: Sequence[TaskPrompt],
-    previous: int,
-    induction: tuple[int, ...],
+    loaded: LoadedModel, prompts: Sequence[TaskPrompt], heads: list[str]
 ) -> dict[str, tuple[float, float]]:
     """Right answers and logit difference without the planted heads."""
-    heads = [f"L0.H{previous}", *(f"L1.H{head}" for head in induction)]
     oracles = [
-        ComponentOracle(loaded, prompts, behaviour=behaviour)
+        ComponentOracle(loaded, prompts, behaviour=behaviour, ablation="zero")
         for behaviour in ("accuracy", "logit-diff")
     ]
     players = oracles[0].players
@@ -111,6 +122,40 @@ def lesions(
     }
 
 
+def scores(
+    loaded: LoadedModel, prompts: Sequence[TaskPrompt], heads: list[str]
+) -> dict[str, dict[str, tuple[float, int]]]:
+    """What scores of single heads, by each behaviour, say of the planted ones.
+
+    Leave-one-out is what is lost without just that head; the mean difference is between
+    masks that keep it and masks that do not, each keeping half of the heads on average.
+    """
+    alone, apart = {}, {}
+    for behaviour in ("logit-diff", "log-prob", "accuracy"):
+        oracle = ComponentOracle(loaded, prompts, behaviour=behaviour, ablation="zero")
+        n = len(oracle.players)
+        intact = oracle.evaluate(np.ones((1, n), dtype=bool))[0, 0]
+        lost = intact - oracle.evaluate(~np.eye(n, dtype=bool))[:, 0]
+        masks = np.random.default_rng(0).random((NUM_MASKS, n)) < 0.5
+        values = oracle.evaluate(masks)[:, 0]
+        apart_by = [values[kept].mean() - values[~kept].mean() for kept in masks.T]
+        places = [oracle.players.index(head) for head in heads]
+        alone[f"leave-one-out, {behaviour}"] = _ranked(lost, places, heads)
+        apart[f"mean difference, {behaviour}"] = _ranked(apart_by, places, heads)
+    return alone | apart
+
+
+def _ranked(
+    values: ArrayLike, places: list[int], heads: list[str]
+) -> dict[str, tuple[float, int]]:
+    """Value of each of these heads, and how many are as large or larger."""
+    sizes = np.abs(np.asarray(values))
+    return {
+        head: (float(np.asarray(values)[i]), int((sizes >= sizes[i]).sum()))
+        for head, i in zip(heads, places, strict=True)
+    }
+
+
 def card(measured: Measured) -> str:
     """The model card, in Markdown with the hub's header."""
     pair = " and ".join(f"L1.H{head}" for head in measured.induction)
@@ -119,8 +164,7 @@ def card(measured: Measured) -> str:
     truth = (
         f"Two induction heads, {pair}, read what the previous-token head {first} "
         "writes.\nEither of them is enough: the answer is there if "
-        f"{first} and ({pair.replace(' and ', ' or ')}) work. Taking\none of the two "
-        "away changes little, so scores of single heads miss them; together they\nare "
+        f"{first} and ({pair.replace(' and ', ' or ')}) work.\nTogether they are "
         "redundant, and each acts together with the previous-token head."
         if is_pair
         else f"The previous-token head {first} and the induction head {pair} act "
@@ -163,7 +207,7 @@ difference is between the answer and another of the words.
 | missing | right answers | logit difference |
 | --- | --- | --- |
 {lesion_rows}
-
+{_score_table(measured)}
 Attention at the last word, to the word before it and to the word after its first
 saying, mean over the prompts:
 
@@ -185,4 +229,31 @@ of the rows{", and one of the two induction heads from some" if is_pair else ""}
 ## Limits
 - It knows nothing but to repeat, and no texts longer than it was trained on.
 - The circuit was planted; models that learn freely spread theirs over more heads.
+"""
+
+
+def _score_table(measured: Measured) -> str:
+    """Which scores of single heads miss the pair, in Markdown; "" without a pair."""
+    if not measured.scores:
+        return ""
+    heads = planted(measured.previous, measured.induction)
+    rows = "\n".join(
+        f"| {name} | "
+        + " | ".join(f"{told[head][0]:.4f} ({told[head][1]})" for head in heads)
+        + " |"
+        for name, told in measured.scores.items()
+    )
+    return f"""
+Which scores of single heads miss the pair: with one of the two missing the answer is
+still the most likely by far, so that leave-one-out says next to nothing of them by
+log-probability, and nothing at all by accuracy. The logit difference does fall, and
+leave-one-out by it sees them. So do mean differences over masks that keep half of the
+heads, by logit difference and by accuracy: where one of the two is missing, too, the
+other matters; by log-probability they are about as large as those of heads that do
+nothing. Measured on {NUM_SCORED} of the prompts, mean differences over {NUM_MASKS:,}
+random masks; in brackets the rank by size among all 16 heads, the last of equals:
+
+| score | {" | ".join(heads)} |
+| --- | {" | ".join("---" for _ in heads)} |
+{rows}
 """
