@@ -21,6 +21,7 @@ from spex.method import Method
 from spex.registry import LEARNER, MAX_ORDER, load_method
 
 LEVEL, PARTS = 0.9, (0.25, 0.5, 0.75)
+KEEP = 0.8
 
 
 def add_components(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +34,8 @@ def add_components(parser: argparse.ArgumentParser) -> None:
         "--keep",
         type=float,
         metavar="P",
-        help="probability with which a mask keeps each component (default 0.5); 0.8 or "
-        "0.9 where nothing works with half of them gone",
+        help="probability with which a mask keeps each component (default 0.8: with "
+        "half of them gone often nothing is left to explain)",
     )
     _add_answers(parser)
     add_output(parser)
@@ -221,15 +222,16 @@ def component_oracle(options: argparse.Namespace) -> Oracle:
 
 
 def _method(options: argparse.Namespace) -> str | Method[Any]:
-    if options.keep is None:
-        return options.method
     if options.method not in ("auto", LEARNER):
+        if options.keep is None:
+            return options.method
         raise InputError(
             f"--keep is for --method {LEARNER}, and --method is {options.method}. "
             "Leave one of them out."
         )
     order = MAX_ORDER if options.max_order is None else options.max_order
-    return load_method(LEARNER, order, keep=options.keep)
+    keep = KEEP if options.keep is None else options.keep
+    return load_method(LEARNER, order, keep=keep)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from oracles.components import BEHAVIOURS
-from spex.circuits import PRUNED, Circuit
 from spex.components import KIND as COMPONENTS
 from spex.explanation import GIVEN, Explanation, Status
 from spex.faithfulness import LEVEL
@@ -22,7 +20,6 @@ TOGETHER = (
 )
 DISCOVERY = "stands out on its own; of those marked, 10 % at most are false on average"
 
-MAX_NAMES = 60  # of a circuit
 MAX_NOISES = 5  # outputs whose noise is told
 PLURALS = {"json": "JSON fields"}  # of kinds of segments; of others an s is added
 UNITS = {
@@ -125,69 +122,10 @@ def together(group: Reading) -> str:
     return f"{group.kind.value}: {alone} one by one, {joint} at once"
 
 
-def behaviour(explanation: Explanation) -> str:
-    """What was measured of a model's components, and how they were ablated."""
-    subject = explanation.provenance.subject
-    name = str(subject.get("behaviour", ""))
-    meaning = BEHAVIOURS[name].meaning if name in BEHAVIOURS else name
-    prompts = subject.get("prompts", ())
-    over = f", mean over {len(prompts)} prompts" if len(prompts) > 1 else ""
-    how = {
-        "zero": "by 0",
-        "mean": "by its mean over the reference texts"
-        if subject.get("reference")
-        else "by its mean over the prompts",
-        "resample": "by what it is in the corrupted prompt",
-    }.get(str(subject.get("ablation")), "")
-    asked = ""
-    if answer := subject.get("answer"):
-        wrong = subject.get("wrong")
-        asked = f" The answer is “{answer}”" + (f", not “{wrong}”." if wrong else ".")
-    return (
-        f"Measured: {name}, the {meaning}{over}.{asked} The output of an ablated "
-        f"component is replaced {how}."
-    )
-
-
-def circuit(explanation: Explanation, found: Circuit) -> str:
-    """What was asked of a circuit, or a pruned model."""
-    if found.kind == PRUNED:
-        return f"{found.asked:.0%} of the {components(explanation)} removed"
-    smallest = "smallest" if found.is_smallest else "smallest found"
-    return f"{smallest} for {found.asked:.0%} of the behaviour"
-
-
 def components(explanation: Explanation) -> str:
     """What the components are called, such as heads."""
     unit = str(explanation.provenance.subject.get("unit"))
     return UNITS.get(unit, "components")
-
-
-def working(explanation: Explanation, found: Circuit) -> str:
-    """Which players work, or which do not where these are fewer."""
-    names = explanation.players
-    removed = sorted(set(range(len(names))) - set(found.players))
-    if not removed:
-        return "everything"
-    if len(removed) < len(found.players):
-        return f"all but {_listed([names[i] for i in removed])}"
-    return _listed([names[i] for i in found.players])
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - MAX_NAMES
-    said = ", ".join(names[:MAX_NAMES])
-    return f"{said} and {more} more" if more > 0 else said
-
-
-def checks(circuits: Sequence[Circuit]) -> str:
-    """What checking circuits took."""
-    count = sum(found.tried for found in circuits)
-    return (
-        f"Each was run: at most {count} {'ablations' if count > 1 else 'ablation'} "
-        "beyond the budget, those already known being free. Faithfulness is "
-        "(m(circuit) - m(none)) / (m(all) - m(none)) of what was measured."
-    )
 
 
 def faithfulness(explanation: Explanation) -> str:
