@@ -74,7 +74,10 @@ def _log_probability(read: Read) -> Any:
 
 
 def _accuracy(read: Read) -> Any:
-    return (read.logits.argmax(dim=-1) == read.targets).all(dim=1).float()
+    is_right = (read.logits.argmax(dim=-1) == read.targets).all(dim=1).float()
+    # what is likeliest is not known where the distribution is not
+    is_known = read.logits.logsumexp(dim=-1).isfinite().all(dim=1)
+    return is_right.masked_fill(~is_known, float("nan"))
 
 
 def _loss(read: Read) -> Any:
@@ -83,8 +86,10 @@ def _loss(read: Read) -> Any:
 
 def _divergence(read: Read) -> Any:
     """KL(intact || ablated), mean over places; never below zero."""
-    gap = read.intact.exp() * (read.intact - read.logs)
-    return gap.nan_to_num(0.0).sum(dim=-1).mean(dim=1).clamp(min=0.0)
+    likely = read.intact.exp()
+    gap = likely * (read.intact - read.logs)
+    gap = gap.masked_fill(likely == 0, 0.0)  # p log p is 0 in the limit
+    return gap.sum(dim=-1).mean(dim=1).clamp(min=0.0)
 
 
 BEHAVIOURS: Mapping[str, Behaviour] = {

@@ -5,7 +5,8 @@ ablate a player is to put other numbers in the place of its coordinates, there a
 nowhere else:
 
 - a head: its slice of the output projection's input, z in the literature on circuits;
-- an MLP: the output of its down projection;
+- an MLP: what it adds to the residual stream, the output of its down projection or of
+  the norm after that;
 - a layer: both of its contributions to the residual stream, attention's and MLP's;
 - a neuron: its activation, at the input of the MLP's down projection;
 - a direction: the residual stream's coordinate along it, after a layer.
@@ -99,7 +100,7 @@ class Component:
     Attributes:
         name: such as "L3.H5", "L3.MLP", "L3", "L4.N17", "L4.N0-31", "L4.D2".
         kind: "head", "mlp", "layer", "neuron" or "direction".
-        layer: its layer; of a group of neurons the lowest.
+        layer: its layer.
         place: number within the layer; 0 where there is only one of the kind.
     """
 
@@ -142,13 +143,13 @@ class _Maker:
     def mlp(self, layer: Layer) -> None:
         _check_mlp(layer)
         player = self.add(f"L{layer.index}.MLP", "mlp", layer.index)
-        self.site(layer.down, OUTPUT, layer.index, np.full(layer.width, player))
+        self.site(layer.mlp_writer, OUTPUT, layer.index, np.full(layer.width, player))
 
     def layer(self, layer: Layer) -> None:
         if layer.is_mixture:
             _check_mlp(layer)
         player = self.add(f"L{layer.index}", "layer", layer.index)
-        for module in (layer.projection, layer.down):
+        for module in (layer.attention_writer, layer.mlp_writer):
             if module is not None:
                 self.site(module, OUTPUT, layer.index, np.full(layer.width, player))
 
@@ -186,7 +187,7 @@ def make_components(
         within: layers whose components are players; the others always work. All by
             default.
         groups: of neurons: how many in each layer, made of neighbours; or each group's
-            (layer, neuron) pairs. By default each neuron is a player.
+            (layer, neuron) pairs, of one layer. By default each neuron is a player.
         directions: for the unit "direction".
 
     Raises:
@@ -256,7 +257,7 @@ def _check_mlp(layer: Layer) -> None:
 def _groups(
     layers: Sequence[Layer], groups: Sequence[Sequence[tuple[int, int]]]
 ) -> Components:
-    """Listed groups of neurons, each of one layer or of several."""
+    """Listed groups of neurons, each of one layer."""
     if not groups:
         raise InputError("groups are empty. Give at least one, or leave them out.")
     maker = _Maker()
@@ -264,10 +265,8 @@ def _groups(
         layer.index: np.full(layer.num_neurons, -1, dtype=np.int64) for layer in layers
     }
     for number, group in enumerate(groups):
-        lowest = min((at for at, _ in group), default=0)
-        player = maker.add(f"L{lowest}.G{number}", "neuron", lowest, number)
-        if not group:
-            raise InputError(f"groups[{number}] is empty. Give (layer, neuron) pairs.")
+        layer_of = _layer_of(group, number)
+        player = maker.add(f"L{layer_of}.G{number}", "neuron", layer_of, number)
         for at, neuron in group:
             if at not in owners or not 0 <= neuron < len(owners[at]):
                 raise InputError(
@@ -284,6 +283,20 @@ def _groups(
         if (owners[layer.index] >= 0).any():
             maker.site(layer.down, INPUT, layer.index, owners[layer.index])
     return Components(tuple(maker.players), tuple(maker.sites))
+
+
+def _layer_of(group: Sequence[tuple[int, int]], number: int) -> int:
+    """The layer of a listed group of neurons."""
+    found = sorted({at for at, _ in group})
+    if not found:
+        raise InputError(f"groups[{number}] is empty. Give (layer, neuron) pairs.")
+    if len(found) > 1:
+        raise InputError(
+            f"groups[{number}] spans the layers {', '.join(map(str, found))}. A group "
+            "is of one layer: split it, and their interaction shows what they do "
+            "together."
+        )
+    return found[0]
 
 
 def _directions(layers: Sequence[Layer], given: Directions) -> Components:

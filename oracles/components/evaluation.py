@@ -12,6 +12,7 @@ from oracles.components.behaviour import Behaviour, Read
 from oracles.components.components import Components
 from oracles.components.passes import Pass, Passes
 from oracles.components.prompts import Encoded
+from oracles.errors import InputError
 from oracles.features.passes.batching import tokens_in_batch
 from oracles.features.passes.workers import Batch, run_batches
 
@@ -63,7 +64,11 @@ class Evaluation:
     def values_of_pairs(
         self, masks: Masks, rows: NDArray[np.int64], prompts: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """Values (r,) of chosen rows of masks (m, n) on chosen prompts, (r,) both."""
+        """Values (r,) of chosen rows of masks (m, n) on chosen prompts, (r,) both.
+
+        Raises:
+            InputError: a value is not finite.
+        """
         starts = np.where(masks, self._passes.depth, self._starts).min(axis=1)
         self._intact.prepare(np.unique(starts[rows]).tolist())
         shapes = [(len(p.ids), len(p.places)) for p in self._prompts]
@@ -83,6 +88,7 @@ class Evaluation:
         with self._passes.hooked():
             for batch, some in run_batches(batches, work, self._passes.device):
                 values[batch] = some
+        _check_finite(values, self._behaviour.name)
         return values
 
     def _measure(
@@ -132,3 +138,12 @@ class Evaluation:
 
         given = [getattr(self._prompts[i], name) for i in prompts]
         return torch.tensor(given, device=self._passes.device)
+
+
+def _check_finite(values: NDArray[np.float64], behaviour: str) -> None:
+    missing = len(values) - np.isfinite(values).sum()
+    if missing:
+        raise InputError(
+            f"behaviour={behaviour!r} is not finite in {missing} of {len(values)} "
+            "passes. Use another behaviour or ablation, or load the model in float32."
+        )

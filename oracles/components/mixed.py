@@ -54,8 +54,10 @@ class MixedOracle:
         wrong: what the answer is compared with by the logit difference.
         unit, layers, groups, directions: of components; see `ComponentOracle`.
         behaviour: one of `MIXED_BEHAVIOURS`.
-        ablation: of components: "zero", or "mean", over all tokens of the reference.
-        reference: texts for the ablation "mean"; the intact prompt by default.
+        ablation: of components: "mean", over all tokens of the reference, or "zero";
+            see `ComponentOracle`.
+        reference: texts for the ablation "mean"; the intact prompt by default, without
+            the answer.
         batch_size: rows in one forward pass; see `ComponentOracle`.
 
     Attributes:
@@ -79,7 +81,7 @@ class MixedOracle:
         groups: int | Sequence[Sequence[tuple[int, int]]] | None = None,
         directions: Directions | None = None,
         behaviour: str = "logit-diff",
-        ablation: str = "zero",
+        ablation: str = "mean",
         reference: Sequence[str] = (),
         batch_size: int | None = None,
     ) -> None:
@@ -142,7 +144,7 @@ class MixedOracle:
                     "it out."
                 )
             return Zeros()
-        others = encode_texts(self._loaded, reference) or [self._intact]
+        others = encode_texts(self._loaded, reference or [self._text])
         return Means(self._passes, others)
 
     def _encoded(self, texts: Sequence[str]) -> list[Encoded]:

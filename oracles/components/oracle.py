@@ -63,10 +63,12 @@ class ComponentOracle:
         groups: of neurons; see `components.make_components`.
         directions: of the residual stream, for the unit "direction".
         behaviour: one of `behaviour.BEHAVIOURS`.
-        ablation: "zero"; "mean", over all tokens of the reference; or "resample",
-            the activations of each prompt's corrupted form at the same token
-            (interchange, or activation patching).
-        reference: texts for the ablation "mean"; the prompts themselves by default.
+        ablation: "zero"; "mean", over all tokens of the reference, those that the
+            tokenizer adds at its ends too; or "resample", the activations of each
+            prompt's corrupted form at the same token (interchange, or activation
+            patching).
+        reference: texts for the ablation "mean"; by default those of the prompts,
+            without the answers.
         per_prompt: whether each prompt is an output, in place of their mean.
         batch_size: rows in one forward pass; by default as many as make up 1,024
             tokens on a CPU and 16,384 elsewhere.
@@ -90,7 +92,7 @@ class ComponentOracle:
         groups: int | Sequence[Sequence[tuple[int, int]]] | None = None,
         directions: Directions | None = None,
         behaviour: str = "logit-diff",
-        ablation: str = "zero",
+        ablation: str = "mean",
         reference: Sequence[str] = (),
         per_prompt: bool = False,
         batch_size: int | None = None,
@@ -137,7 +139,11 @@ class ComponentOracle:
         return fingerprint(self.description, self._loaded)
 
     def evaluate(self, masks: Masks) -> Values:
-        """The behaviour with each mask's components working, (m, k)."""
+        """The behaviour with each mask's components working, (m, k).
+
+        Raises:
+            InputError: it is not finite under a mask.
+        """
         masks = check_masks(masks, len(self.players))
         values = self._evaluation.values(masks)
         return values.mean(axis=1, keepdims=True) if self._is_mean else values
@@ -166,7 +172,7 @@ def check_varies(
         behaviour: its name.
 
     Raises:
-        InputError: it is constant, or not finite.
+        InputError: it is constant.
     """
     masks = np.random.default_rng(0).random((2 + TRIED, num_players)) < 0.5
     masks[0], masks[1] = True, False
@@ -177,11 +183,6 @@ def check_varies(
             f"working, with nothing, and under {TRIED} random masks: there is nothing "
             "to explain. Use other prompts, another behaviour, or corrupted prompts "
             "that differ from the intact ones."
-        )
-    if not np.isfinite(values).all():
-        raise InputError(
-            f"behaviour={behaviour!r} is not finite under some masks. Use another "
-            "behaviour or ablation, or load the model in float32."
         )
 
 
@@ -206,7 +207,7 @@ def _others(
 ) -> Sequence[Encoded]:
     """What is run to know what takes an ablated component's place, as tokens."""
     if ablation != "resample":
-        return encode_texts(loaded, reference) or encoded
+        return encode_texts(loaded, reference or [prompt.text for prompt in prompts])
     for number, prompt in enumerate(prompts):
         if not prompt.corrupted.strip():
             raise InputError(

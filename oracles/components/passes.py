@@ -19,8 +19,9 @@ from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from oracles.components.calls import PROBE
 from oracles.components.components import INPUT, Site
-from oracles.components.layers import PROBE, Layer
+from oracles.components.layers import Layer
 from oracles.components.shortcuts import (
     Attention,
     at,

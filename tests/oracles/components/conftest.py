@@ -36,8 +36,45 @@ CONFIGS: Mapping[str, dict[str, Any]] = {
     "Electra": {**SIZES, "intermediate_size": 20, "embedding_size": 12},
     "Mixtral": {**GROUPED, "num_local_experts": 2, "num_experts_per_tok": 1},
     "Albert": {**SIZES, "intermediate_size": 20, "embedding_size": 12},
+    "OpenAIGPT": {"n_embd": 24, "n_layer": 3, "n_head": 4, "n_positions": LONGEST},
+    "Gemma2": {**GROUPED, "head_dim": 10, "sliding_window": 3},
+    "Olmo2": GROUPED,
+    "DeepseekV3": {
+        **SIZES,
+        "num_key_value_heads": 4,
+        "intermediate_size": 20,
+        "q_lora_rank": 12,
+        "kv_lora_rank": 8,
+        "qk_rope_head_dim": 4,
+        "qk_nope_head_dim": 6,
+        "v_head_dim": 8,
+        "first_k_dense_replace": 2,
+        "n_routed_experts": 8,
+        "n_group": 2,
+        "topk_group": 1,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 8,
+    },
+    "Lfm2": {**GROUPED, "layer_types": ["full_attention", "conv", "full_attention"]},
+    "Rwkv": {**SIZES, "intermediate_size": 20},
+    "Qwen3Next": {**GROUPED, "head_dim": 10, "layer_types": ["linear_attention"] * 3},
+    "Gemma3n": {
+        **GROUPED,
+        "intermediate_size": [20] * 3,
+        "head_dim": 6,
+        "hidden_size_per_layer_input": 8,
+        "vocab_size_per_layer_input": 24,
+        "num_kv_shared_layers": 0,
+        "laurel_rank": 4,
+        "activation_sparsity_pattern": [0.0] * 3,
+        "layer_types": ["full_attention"] * 3,
+    },
+    "Gemma4": {**GROUPED, "head_dim": 6, "hidden_size_per_layer_input": 8},
 }
 """Start of an architecture's name -> settings of a small one."""
+
+CONFIG_NAMES = {"Gemma3n": "Gemma3nTextConfig", "Gemma4": "Gemma4TextConfig"}
+"""Of those whose configuration is not named as they are."""
 
 TASKS = {
     "ForCausalLM": "causal-lm",
@@ -87,7 +124,8 @@ def make(
 
     def build(architecture: str, **settings: Any) -> LoadedModel:
         family = next(f for f in CONFIGS if architecture.startswith(f))
-        config = getattr(transformers, f"{family}Config")(
+        named = CONFIG_NAMES.get(family, f"{family}Config")
+        config = getattr(transformers, named)(
             **{
                 "vocab_size": len(tokenizer),
                 "pad_token_id": 0,

@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oracles.components import ComponentOracle, Directions, TaskPrompt
+from oracles.components import BEHAVIOURS, ComponentOracle, Directions, TaskPrompt
+from oracles.components.behaviour import Read
+from oracles.errors import InputError, ModelError
 from oracles.features import LoadedModel
 
 from .conftest import PROMPTS, Make
@@ -160,6 +162,18 @@ def test_the_mean_is_over_the_prompts_unless_texts_are_given(
     assert np.allclose(own.evaluate(masks), given.evaluate(masks), atol=1e-6)
 
 
+def test_the_mean_leaves_out_the_answers(loaded: LoadedModel) -> None:
+    prompts = [replace(p, answer="mat dog ran red") for p in PROMPTS]
+    masks = np.random.default_rng(0).random((5, 12)) < 0.5
+    own, given = (
+        ComponentOracle(
+            loaded, prompts, behaviour="log-prob", ablation="mean", reference=texts
+        ).evaluate(masks)
+        for texts in ([], [p.text for p in prompts])
+    )
+    assert np.allclose(own, given, atol=1e-6)
+
+
 @pytest.mark.parametrize("ablation", ["zero", "mean", "resample"])
 @pytest.mark.parametrize("is_orthogonal", [True, False])
 def test_directions_lose_their_coordinate_and_nothing_else(
@@ -248,7 +262,9 @@ def test_behaviours_are_as_defined(loaded: LoadedModel, behaviour: str) -> None:
         best = loaded.tokenizer.decode([int(logits.argmax())])
         wrong = "cat" if best != "cat" else "dog"
         prompts.append(replace(prompt, answer=best, wrong=wrong))
-    oracle = ComponentOracle(loaded, prompts, behaviour=behaviour, per_prompt=True)
+    oracle = ComponentOracle(
+        loaded, prompts, behaviour=behaviour, ablation="zero", per_prompt=True
+    )
     masks = np.random.default_rng(2).random((5, 12)) < 0.7
     masks[0] = True
     values = oracle.evaluate(masks)
@@ -271,6 +287,45 @@ def test_behaviours_are_as_defined(loaded: LoadedModel, behaviour: str) -> None:
             logits = forward(loaded, ids, edit)[-1]
             expected = written_out(behaviour, intact, logits, words)
             assert abs(value - expected) < 1e-5
+
+
+def test_what_is_not_finite_is_not_measured() -> None:
+    intact = torch.tensor([0.0, 1.0, -torch.inf]).log_softmax(0).expand(4, 1, 3)
+    logits = torch.tensor(
+        [[0.0, 1.0, -5.0], [0.0, 1.0, 1.0], [0.0, 1.0, 1.0], [0.0] * 3]
+    )
+    logits[1, 0], logits[2, 1], logits[3, 2] = torch.nan, torch.inf, -torch.inf
+    targets = torch.ones(4, 1, dtype=torch.long)
+    read = Read(logits[:, None], targets, intact=intact)
+    kl, accuracy = (BEHAVIOURS[b].measure(read) for b in ("kl", "accuracy"))
+    # what the intact model never says adds nothing, whatever the ablated one says of it
+    likely = intact[0, 0, :2].exp()
+    for row in (0, 3):
+        gap = (intact[0, 0, :2] - logits[row].log_softmax(0)[:2]) * likely
+        assert kl[row] == pytest.approx(float(gap.sum()), abs=1e-6)
+    assert not kl[1:3].isfinite().any()
+    assert accuracy[[0, 3]].tolist() == [1.0, 0.0]
+    assert accuracy[1:3].isnan().all()
+
+
+@pytest.mark.parametrize("behaviour", ["kl", "accuracy", "loss", "logit-diff"])
+def test_models_that_overflow_are_refused(make: Make, behaviour: str) -> None:
+    loaded = make("GPT2LMHeadModel")
+    loaded.model.transformer.ln_f.bias.data[3] = torch.inf
+    with pytest.raises(InputError, match=f"'{behaviour}' is not finite"):
+        ComponentOracle(loaded, PROMPTS, behaviour=behaviour)
+    loaded.model.transformer.h[1].mlp.c_proj.bias.data[3] = torch.inf
+    with pytest.raises(ModelError, match=r"h\.1 are not finite"):
+        ComponentOracle(loaded, PROMPTS, behaviour=behaviour)
+
+
+def test_masks_under_which_a_model_overflows_are_refused(make: Make) -> None:
+    loaded = make("GPT2LMHeadModel")
+    oracle = ComponentOracle(loaded, PROMPTS, behaviour="kl", unit="mlp")
+    assert np.isfinite(oracle.evaluate(np.eye(3, dtype=bool))).all()
+    loaded.model.transformer.h[2].mlp.c_proj.bias.data[3] = torch.nan
+    with pytest.raises(InputError, match=r"not finite in \d+ of 9 passes"):
+        oracle.evaluate(np.eye(3, dtype=bool))
 
 
 @settings(max_examples=10, deadline=None)

@@ -24,6 +24,8 @@ CAUSAL = (
     "GPTNeoXForCausalLM",
     "OPTForCausalLM",
     "GPTJForCausalLM",
+    "Gemma2ForCausalLM",
+    "Olmo2ForCausalLM",
 )
 MASKED = ("BertForMaskedLM", "DistilBertForMaskedLM", "ElectraForMaskedLM")
 CLASSIFIERS = ("BertForSequenceClassification", "GPT2ForSequenceClassification")
@@ -103,7 +105,9 @@ def test_zero_ablation_is_zeroing_the_weights(
 ) -> None:
     loaded = make(architecture)
     prompts = prompts_for(loaded)
-    oracle = ComponentOracle(loaded, prompts, unit=unit, per_prompt=True)
+    oracle = ComponentOracle(
+        loaded, prompts, unit=unit, ablation="zero", per_prompt=True
+    )
     masks = some_masks(len(oracle.players))
     values = oracle.evaluate(masks)
     for mask, row in zip(masks, values, strict=True):
@@ -159,6 +163,37 @@ def test_fused_attention_that_never_calls_its_projection_is_refused(
 
 def fused(projection: Any, states: torch.Tensor) -> torch.Tensor:
     return states @ projection.weight + projection.bias
+
+
+def test_what_is_a_mixture_is_seen_layer_by_layer(make: Make) -> None:
+    loaded = make("DeepseekV3ForCausalLM")
+    found = find_layers(loaded.model)
+    assert [layer.is_mixture for layer in found] == [False, False, True]
+    assert [layer.num_neurons for layer in found] == [20, 20, 0]
+    oracle = ComponentOracle(loaded, PROMPTS, unit="mlp", layers=[0, 1])
+    assert oracle.players == ("L0.MLP", "L1.MLP")
+    with pytest.raises(InputError, match="mixture of experts"):
+        ComponentOracle(loaded, PROMPTS, unit="mlp")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "said", "looked"),
+    [
+        ("Gemma3nForCausalLM", "hidden states of shape", "self_attn.o_proj"),
+        ("OpenAIGPTLMHeadModel", "hidden states of shape", "attn.c_proj"),
+        ("Lfm2ForCausalLM", r"layers\.1 is of type 'conv'", "conv, feed_forward"),
+        ("RwkvForCausalLM", r"blocks\.0 cannot be located", "attention.value"),
+        ("Qwen3NextForCausalLM", "of type 'linear_attention'", "linear_attn"),
+        ("Gemma4ForCausalLM", "no one head_dim", "per-layer"),
+    ],
+)
+def test_layers_without_plain_attention_are_refused_with_what_was_looked_at(
+    make: Make, architecture: str, said: str, looked: str
+) -> None:
+    loaded = make(architecture)
+    with pytest.raises(ModelError, match=said) as error:
+        ComponentOracle(loaded, PROMPTS)
+    assert looked in str(error.value)
 
 
 def test_other_kinds_of_model_are_refused(make: Make) -> None:

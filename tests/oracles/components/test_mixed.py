@@ -27,7 +27,8 @@ def loaded(make: Make) -> LoadedModel:
 
 def mixed(loaded: LoadedModel, text: str = TEXT, **settings: Any) -> MixedOracle:
     prompt = text_prompt(text, loaded.tokenizer, segments="word")
-    return MixedOracle(loaded, prompt, **{"answer": ANSWER, "wrong": WRONG, **settings})
+    usual = {"answer": ANSWER, "wrong": WRONG, "ablation": "zero"}
+    return MixedOracle(loaded, prompt, **{**usual, **settings})
 
 
 def zeros(place: str) -> torch.Tensor:
@@ -63,7 +64,11 @@ def test_a_value_is_that_of_the_shorter_prompt_with_heads_ablated_by_hand(
 def test_units_and_behaviours_agree_with_the_component_oracle(
     loaded: LoadedModel, unit: str, behaviour: str, answer: str
 ) -> None:
-    settings = {"unit": unit, "behaviour": behaviour}
+    settings: dict[str, Any] = {
+        "unit": unit,
+        "behaviour": behaviour,
+        "ablation": "zero",
+    }
     oracle = mixed(loaded, answer=answer, **settings)
     masks = np.random.default_rng(0).random((8, len(oracle.players))) < 0.6
     masks[:, 0] = True
@@ -89,6 +94,24 @@ def test_the_mean_is_the_intact_prompts_whatever_is_removed(
     )
 
 
+def test_the_mean_leaves_out_the_answer(loaded: LoadedModel) -> None:
+    settings: dict[str, Any] = {
+        "behaviour": "log-prob",
+        "answer": "mat dog ran",
+        "ablation": "mean",
+    }
+    own, given = mixed(loaded, **settings), mixed(loaded, **settings, reference=[TEXT])
+    masks = np.random.default_rng(0).random((6, len(own.players))) < 0.6
+    assert np.allclose(own.evaluate(masks), given.evaluate(masks), atol=1e-6)
+
+
+def test_the_mean_is_the_usual_ablation(loaded: LoadedModel) -> None:
+    prompt = text_prompt(TEXT, loaded.tokenizer, segments="word")
+    both = MixedOracle(loaded, prompt, answer=ANSWER, wrong=WRONG)
+    alone = ComponentOracle(loaded, [TaskPrompt(TEXT, ANSWER, WRONG)])
+    assert both.description["ablation"] == alone.description["ablation"] == "mean"
+
+
 @pytest.mark.parametrize(
     "architecture", ["LlamaForCausalLM", "BertForSequenceClassification"]
 )
@@ -102,7 +125,7 @@ def test_other_families(make: Make, architecture: str) -> None:
     for mask, value in zip(masks, oracle.evaluate(masks), strict=True):
         words = [w for w, kept in zip(TEXT.split(), mask, strict=False) if kept]
         task = TaskPrompt(" ".join(words), answer, wrong)
-        alone = ComponentOracle(loaded, [task])
+        alone = ComponentOracle(loaded, [task], ablation="zero")
         assert alone.evaluate(mask[None, 5:])[0, 0] == pytest.approx(value[0], abs=1e-4)
 
 
@@ -111,11 +134,11 @@ def test_a_mask_token_stands_where_it_is_kept(make: Make) -> None:
     prompt = text_prompt(
         "the cat sat on", loaded.tokenizer, segments="word", suffix="a [MASK]"
     )
-    oracle = MixedOracle(loaded, prompt, answer=ANSWER, wrong=WRONG)
+    oracle = MixedOracle(loaded, prompt, answer=ANSWER, wrong=WRONG, ablation="zero")
     masks = np.ones((1, len(oracle.players)), dtype=bool)
     masks[0, [1, 6]] = False
     task = TaskPrompt("the sat on a [MASK]", ANSWER, WRONG)
-    alone = ComponentOracle(loaded, [task]).evaluate(masks[:, 4:])
+    alone = ComponentOracle(loaded, [task], ablation="zero").evaluate(masks[:, 4:])
     assert oracle.evaluate(masks)[0, 0] == pytest.approx(alone[0, 0], abs=1e-4)
     with pytest.raises(InputError, match="suffix"):
         mixed(loaded, "the [MASK] sat on the")

@@ -49,7 +49,7 @@ class TestNeuronsByDivergence(Contract):
 class TestListedNeurons(Contract):
     settings = {  # noqa: RUF012
         "unit": "neuron",
-        "groups": [[(0, 1), (2, 5)], [(1, 0)], [(1, n) for n in range(2, 90)]],
+        "groups": [[(0, 1), (0, 5)], [(1, 0)], [(1, n) for n in range(2, 90)]],
         "behaviour": "log-prob",
     }
 
@@ -223,7 +223,7 @@ def test_the_fingerprint_knows_what_changes_values(
         ComponentOracle(loaded, PROMPTS[:2]),
         ComponentOracle(loaded, PROMPTS, unit="mlp"),
         ComponentOracle(loaded, PROMPTS, layers=[1]),
-        ComponentOracle(loaded, PROMPTS, ablation="mean"),
+        ComponentOracle(loaded, PROMPTS, ablation="zero"),
         ComponentOracle(loaded, PROMPTS, ablation="mean", reference=["a cat"]),
         ComponentOracle(loaded, PROMPTS, ablation="resample"),
         ComponentOracle(loaded, PROMPTS, behaviour="log-prob"),
