@@ -256,6 +256,41 @@ def paired(
     return f"| {ours_is} less the best other | " + " | ".join(cells) + " |"
 
 
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """LDS against retrainings, a panel for each task, removal and kind of masks."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    kinds = sorted({(r["task"], r["learned"], r["keep"]) for r in rows if r["learned"]})
+    columns = max(1, len(kinds) // 2)
+    methods = sorted({r["method"] for r in rows})
+    figure, axes = pyplot.subplots(
+        2, columns, figsize=(4.2 * columns, 7), squeeze=False
+    )
+    for panel, (task, learned, keep) in zip(axes.flat, kinds, strict=False):
+        of = [r for r in rows if r["task"] == task and r["keep"] == keep]
+        budgets = sorted({r["retrainings"] for r in of if r["learned"] == learned})
+        for number, method in enumerate(methods):
+            means = {
+                r["retrainings"]: float(np.mean(r["scores"]))
+                for r in of
+                if r["method"] == method and r["learned"] in (0, learned)
+            }
+            flat = means.get(0, np.nan)
+            heights = [means.get(b, flat) for b in budgets]
+            colour = pyplot.get_cmap("tab20")(number)
+            style = "-" if method.startswith("spex") else ":"
+            panel.plot(budgets, heights, style, color=colour, label=method)
+        title = f"{task}, {1 - keep:.0%} removed, masks keep {learned:.0%}"
+        panel.set(title=title, xlabel="retrainings", ylabel="LDS")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=7, ncol=6, loc="lower center")
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.savefig(path, dpi=100)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     default = Path(os.environ.get("SPEX_DATA", "../shared/data"))
@@ -278,6 +313,7 @@ def main() -> None:
         for name in options.tasks:
             run(make_task(name, options.data, options.points), book, options)
     print(table(book.rows))
+    plot(book.rows, options.results.with_suffix(".png"))
 
 
 if __name__ == "__main__":

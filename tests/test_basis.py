@@ -63,7 +63,9 @@ def test_there_and_back_is_the_same_function(
 
 
 @given(KEEPS, st.integers(1, 6), st.integers(0, 99))
-def test_squares_add_up_to_the_mean_square(keep: float, num_players: int, seed: int) -> None:
+def test_squares_add_up_to_the_mean_square(
+    keep: float, num_players: int, seed: int
+) -> None:
     spectrum = random_spectrum(num_players, seed)
     masks = every_mask(num_players)
     energy = chances(masks, keep) @ spectrum(masks) ** 2
