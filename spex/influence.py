@@ -7,6 +7,7 @@ Ilyas et al. 2022 call it the datamodel's weight).
 """
 
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import sqrt
@@ -15,7 +16,16 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from oracles import InputError, Ledger, Masks, Oracle, Progress, run
+from oracles import (
+    Ablations,
+    InputError,
+    Ledger,
+    Masks,
+    Oracle,
+    Progress,
+    UnansweredError,
+    run,
+)
 from spex.errors import InteractionIndexError, SearchError
 from spex.explanation import Explanation
 from spex.interaction import Interaction
@@ -24,9 +34,11 @@ from spex.search import smallest_flip
 from spex.spectrum import Support
 
 KIND = "data"  # of subject
+FLIP, SUBSET = "flip", "subset"  # kinds of removals
 MARGIN, LOSS = "margin", "loss"
 VALUES = ("SV", "BV")  # indices of single players
 NOISE_MASKS = 10  # of the removals, on which the noise is measured
+LEAST_MARGIN = 0.01  # of an output's standard deviation: less is no crossing
 
 
 @dataclass(frozen=True)
@@ -100,12 +112,16 @@ class Removal:
 
     Attributes:
         output: the output it is about.
-        players: what is removed, increasing.
+        players: what is removed, increasing; none where the search came to no end.
         predicted: value of the output without them.
         is_smallest: whether the surrogate needs no smaller set, proven.
         measured: value of the output when they were really removed; None before
             `check_removals`, or if there was no value.
         noise: standard deviation of a single measured value; None if it is not known.
+        tried: sets that the oracle was asked for to find it, itself included; 0 before
+            `check_removals`.
+        kind: "flip", which is to take the output across 0; or "subset", everything but
+            the players that are best kept alone.
     """
 
     output: int
@@ -114,6 +130,13 @@ class Removal:
     is_smallest: bool = False
     measured: float | None = None
     noise: float | None = None
+    tried: int = 0
+    kind: str = FLIP
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether a search found it; else it was ended by its time limit."""
+        return bool(self.players)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Removal":
@@ -164,46 +187,75 @@ def flips(
     explanation: Explanation,
     outputs: Iterable[int] | None = None,
     *,
-    margin: float | None = None,
+    margin: float | Mapping[int, float] | None = None,
     time_limit: float = 10.0,
+    total_time: float = 120.0,
 ) -> list[Removal]:
     """For each output, the fewest players whose removal takes a margin across 0.
 
     With two classes that flips the prediction; with more it takes the right class's
-    probability below, or above, a half.
+    probability below, or above, a half. Some player is always kept: a model trained on
+    nothing predicts nothing.
 
     Args:
         explanation: of a data oracle.
         outputs: which outputs; by default all that are margins. Others cannot be
             flipped and are left out.
-        margin: how far beyond 0 the surrogate's value is to go; by default the
-            standard deviation of its errors, so that more of the removals flip indeed.
+        margin: how far beyond 0 the surrogate's value is to go, or that for each
+            output; by default the standard deviation of its errors, so that more of
+            the removals flip indeed. It is `least_margin` or more in any case.
         time_limit: seconds, about, for each output.
+        total_time: seconds, about, for all of them: what is left is shared out among
+            the outputs to come.
 
     Returns:
-        Removals not checked yet; none for outputs that no removal is predicted to flip,
-        or that no search came to an end for.
+        Removals not checked yet. One of no players is of an output that was not
+        decided in time; outputs that no removal is predicted to take that far beyond 0
+        have none.
     """
-    every = range(len(explanation.outputs))
+    every = range(len(explanation.outputs)) if outputs is None else outputs
+    wanted = [output for output in every if measured(explanation, output) == MARGIN]
+    margins = margin if isinstance(margin, Mapping) else dict.fromkeys(wanted, margin)
+    deadline = time.perf_counter() + total_time
     found = []
-    for output in every if outputs is None else outputs:
-        if measured(explanation, output) != MARGIN:
-            continue
-        beyond = _error(explanation, output) if margin is None else margin
-        try:
-            flip = smallest_flip(
-                explanation.fourier,
-                output=output,
-                intact=float(explanation.intact[output]),
-                margin=beyond,
-                time_limit=time_limit,
-            )
-        except SearchError:
-            continue
+    for place, output in enumerate(wanted):
+        share = (deadline - time.perf_counter()) / (len(wanted) - place)
+        limit = min(time_limit, max(share, 0.0))
+        flip = _flip(explanation, output, margins[output], limit)
         if flip is not None:
-            is_smallest = flip.at_least == len(flip.removed)
-            found.append(Removal(output, flip.removed, flip.value, is_smallest))
+            found.append(flip)
     return found
+
+
+def _flip(
+    explanation: Explanation, output: int, margin: float | None, time_limit: float
+) -> Removal | None:
+    """What takes an output across 0; None if, proven of the surrogate, nothing does."""
+    intact = float(explanation.intact[output])
+    beyond = _error(explanation, output) if margin is None else margin
+    undecided = Removal(output, (), intact)
+    try:
+        flip = smallest_flip(
+            explanation.fourier,
+            output=output,
+            intact=intact,
+            margin=max(beyond, least_margin(explanation, output)),
+            time_limit=time_limit,
+        )
+    except SearchError:
+        return undecided
+    if flip is None:
+        return None
+    is_smallest = flip.at_least == len(flip.removed)
+    if not flip.kept:  # nothing is left to train on
+        return None if is_smallest else undecided
+    return Removal(output, flip.removed, flip.value, is_smallest)
+
+
+def least_margin(explanation: Explanation, output: int) -> float:
+    """What an output has to be beyond 0 at the least, lest rounding be a crossing."""
+    variance = float(explanation.energy_by_order[1:, output].sum())
+    return LEAST_MARGIN * sqrt(variance)
 
 
 def predicted(explanation: Explanation, players: Support, output: int = 0) -> float:
@@ -232,10 +284,12 @@ def check_removals(
         explanation: what the removals were proposed by.
         removals: such as `flips` finds.
         ledger: where ablations are kept.
-        progress: called as progress(done, total).
+        progress: called as progress(done, total); the full input, which is known, is
+            among them.
 
     Returns:
-        The removals with what was measured, and the noise if there is any.
+        The removals with what was measured, and the noise if it can be told. One for
+        which the oracle has no value whatever is tried has none.
 
     Raises:
         InputError: another oracle than the one explained.
@@ -249,33 +303,57 @@ def check_removals(
         )
     if not removals:
         return []
-    masks = np.ones((len(removals), len(explanation.players)), dtype=bool)
+    # the full input is among them, so that all removals may be without a value
+    masks = np.ones((len(removals) + 1, len(explanation.players)), dtype=bool)
     for row, removal in enumerate(removals):
         masks[row, list(removal.players)] = False
     done = run(
         oracle,
         masks,
         ledger=ledger,
-        earlier=known,
+        earlier=_known(explanation, oracle.fingerprint),
         most_unanswered=1.0,
         progress=progress,
     )
-    noise = _noise(oracle, explanation, np.delete(masks, done.unanswered, axis=0))
+    noise = _noise(oracle, explanation, np.delete(masks, done.unanswered, axis=0)[:-1])
     return [
         replace(
             removal,
             measured=None if row in done.unanswered else float(values[removal.output]),
             noise=None if noise is None else float(noise[removal.output]),
+            tried=removal.tried + 1,
         )
-        for row, (removal, values) in enumerate(zip(removals, done.values, strict=True))
+        for row, (removal, values) in enumerate(
+            zip(removals, done.values[:-1], strict=True)
+        )
     ]
 
 
+def _known(explanation: Explanation, fingerprint: str) -> Ablations:
+    """What the explanation holds, which is the full input if nothing else."""
+    masks = np.ones((1, len(explanation.players)), dtype=bool)
+    values = explanation.intact[None]
+    if explanation.ablations is not None:
+        masks = np.concatenate([explanation.ablations.masks, masks])
+        values = np.concatenate([explanation.ablations.values, values])
+    return Ablations(masks, values, fingerprint)
+
+
 def has_flipped(explanation: Explanation, removal: Removal) -> bool | None:
-    """Whether the output measured is on the other side of 0; None if none was."""
+    """Whether the output measured is on the other side of 0; None if none was.
+
+    0 itself is on no side: what is above 0 has to go below it, all else above.
+    """
     if removal.measured is None:
         return None
-    return bool((removal.measured < 0) != (explanation.intact[removal.output] < 0))
+    is_above = bool(explanation.intact[removal.output] > 0)
+    return removal.measured < 0 if is_above else removal.measured > 0
+
+
+def kept_of(explanation: Explanation, removal: Removal) -> Support:
+    """The players that a removal leaves."""
+    everyone = range(len(explanation.players))
+    return tuple(sorted(set(everyone) - set(removal.players)))
 
 
 def with_removals(explanation: Explanation, removals: Sequence[Removal]) -> Explanation:
@@ -304,6 +382,9 @@ def _noise(
     """Standard deviation of a single value, (k,); None if it is not known."""
     if explanation.noise_floor is not None:
         return np.sqrt(explanation.noise_floor)
-    if not isinstance(oracle, Noisy):
+    if not isinstance(oracle, Noisy) or not len(masks):
         return None
-    return np.sqrt(oracle.noise_floor(masks[:NOISE_MASKS]))
+    try:
+        return np.sqrt(oracle.noise_floor(masks[:NOISE_MASKS]))
+    except UnansweredError:  # with another seed one of them has no value
+        return None

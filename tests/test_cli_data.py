@@ -1,13 +1,17 @@
 """`spex data` from end to end: files in, texts or columns of numbers, a page out."""
 
 import csv
+import gc
 import json
+import os
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from oracles import Ledger
+from oracles import Ledger, Masks
 from oracles.data import DataOracle, LogisticHead, Targets, embed_texts, read_table
 from spex import Explanation, load
 from spex.cli import main
@@ -262,6 +266,82 @@ def test_workers_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert np.abs(first - second).max() < 0.05 * first.std()
 
 
+def test_workers_are_where_ray_is_and_check_is_theirs(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ray = pytest.importorskip("ray", reason='needs pip install "spex-explain[ray]"')
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    result = folder / "checked.json"
+    more = ["--budget", "60", "--workers", "1", "--check", "--json", str(result)]
+    ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False)
+    try:
+        # a cluster of this process takes no address, so that it is seen to be passed
+        assert main(of_numbers(folder, *more, "--ray", "ray://host:1")) == 1
+        assert "address='ray://host:1', but Ray already" in capsys.readouterr().err
+        here = os.getpid()
+
+        class Elsewhere(DataOracle):
+            """Trains in workers only."""
+
+            def evaluate_each(self, masks: Masks) -> Any:
+                assert os.getpid() != here
+                return super().evaluate_each(masks)
+
+        monkeypatch.setattr("spex.cli.data_oracle.DataOracle", Elsewhere)
+        assert main(of_numbers(folder, *more)) == 0
+    finally:
+        with warnings.catch_warnings():
+            # Ray does not wait for the processes it ends
+            warnings.simplefilter("ignore", ResourceWarning)
+            ray.shutdown()
+            gc.collect()
+    [removal] = removals_of(load(result))
+    assert removal.measured is not None
+    assert removal.noise == 0
+
+
+def test_options_that_mean_nothing_where_all_is_trained_on_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*more: str) -> str:
+        arguments = command(folder, "--clusters", "4", "--measure", "loss", *more)
+        assert main(arguments) == 0
+        return " ".join(capsys.readouterr().err.split())
+
+    told = "all 2^4 subsets fit in the budget and are trained on, so that --keep means"
+    assert told in said("--budget", "40", "--keep", "0.9")
+    assert "a --budget below 16 draws" in said("--budget", "16", "--keep", "0.9")
+    assert "2^4" not in said("--budget", "40")
+
+
+def test_best_subsets_are_listed_and_trained_on(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, page = folder / "best.json", folder / "best.html"
+    more = ["--budget", "100", "--best-subset", "6", "--check", "--json", str(result)]
+    arguments = of_numbers(folder, *more, "--out", str(page))
+    arguments.remove("--quiet")
+    assert main(arguments) == 0
+    found = load(result)
+    [subset] = [one for one in removals_of(found) if one.kind == "subset"]
+    kept = ~np.isin(np.arange(30), subset.players)
+    assert kept.sum() == 6
+    train = read_table(folder / "numbers.csv", feature_columns=["x", "y"])
+    numbers = np.array(train.features)
+    mean, spread = numbers.mean(axis=0), numbers.std(axis=0)
+    oracle = DataOracle(
+        LogisticHead((numbers - mean) / spread, train.labels),
+        Targets((np.array([[1.0, 0.0]]) - mean) / spread, ["up"]),
+    )
+    again = float(oracle.evaluate(kept[None])[0, 0])
+    assert subset.measured == pytest.approx(again, abs=0.02)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Trained on 6 of the 30 training examples alone, the margin is" in said
+    assert "What is trained on" in page.read_text()
+
+
 def test_unfaithful_results_have_an_exit_code_of_their_own(folder: Path) -> None:
     assert main(of_numbers(folder, "--budget", "60", "--fail-under", "1.5")) == 3
 
@@ -306,6 +386,9 @@ def test_a_transformer_is_fine_tuned(folder: Path) -> None:
         (["--l2", "0"], "l2=0.0 is not above 0"),
         (["--repeats", "0"], "repeats=0"),
         (["--workers", "0"], "count=0"),
+        (["--ray", "ray://host:1"], "Pass --workers N, too"),
+        (["--best-subset", "0"], "--best-subset 0 is out of range"),
+        (["--best-subset", "68"], "Pass 1 to 67"),
         (["--out", "nowhere/r.html"], "nowhere"),
     ],
 )

@@ -1,6 +1,8 @@
 """Helpful, harmful, redundant: planted in the data, found through real trainers."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +22,24 @@ from oracles.data import (
     Targets,
     groups,
 )
-from spex import Explanation, Guided, explain, load
+from spex import Explanation, Guided, SparseFourier, explain, load
 from spex.errors import InteractionIndexError
+from spex.faithfulness import Faithfulness
+from spex.flips import TRIES, checked_flips
 from spex.influence import (
     Influence,
     Removal,
     check_removals,
     flips,
     has_flipped,
+    kept_of,
     measured,
     predicted,
     removals_of,
     with_removals,
 )
 from spex.registry import load_method
+from spex.subsets import best_subsets
 from spex.testing import planted
 
 COPIES = (20, 21, 22)  # of one example, the only ones that tell of the test point
@@ -190,7 +196,8 @@ def test_each_removal_costs_an_ablation_that_is_kept(
             progress=lambda done, total: calls.append((done, total)),
         )
         masks = ledger.masks(oracle.fingerprint, 24)
-    assert calls[-1] == (2, 2)
+    # the full input is known, and not asked for again
+    assert [calls[0], calls[-1]] == [(1, 3), (3, 3)]
     assert len(masks) == 2
     expected = np.ones((2, 24), dtype=bool)
     expected[0, [0, 3]] = expected[1, list(COPIES)] = False
@@ -259,3 +266,164 @@ def test_nothing_proposed_is_nothing_checked(result: Explanation) -> None:
 def test_what_no_removal_takes_that_far_has_none(result: Explanation) -> None:
     assert len(flips(result)) == 1
     assert flips(result, margin=1e6) == []
+
+
+def grows(value: Callable[[int], float], count: int, name: str) -> DataOracle:
+    """The margin is a function of how many examples are trained on."""
+
+    def train(indices: Any, seed: int, points: Any) -> list[float]:
+        return [value(len(indices))]
+
+    trainer = FunctionTrainer(train, count, name)
+    return DataOracle(trainer, Targets([[0.0]], ["a"]))
+
+
+@pytest.mark.parametrize("empty", [0.0, 1e-16, -4e-16])
+def test_to_train_on_nothing_is_no_flip(empty: float) -> None:
+    oracle = grows(lambda kept: kept + empty, 4, f"counts from {empty}")
+    result = explain(oracle, budget=16)
+    assert flips(result) == []
+    assert flips(result, margin=0.0) == []
+    below = grows(lambda kept: 10.0 * kept - 1.0, 4, f"less than 0, {empty}")
+    assert flips(explain(below, budget=16)) == []
+
+
+def test_zero_is_on_no_side(result: Explanation) -> None:
+    above, below = (
+        replace(result, intact=np.ones(1)),
+        replace(result, intact=-np.ones(1)),
+    )
+    nothing = Removal(0, (1,), -1.0, measured=0.0)
+    assert has_flipped(above, nothing) is has_flipped(below, nothing) is False
+    assert has_flipped(above, replace(nothing, measured=-0.1)) is True
+    assert has_flipped(below, replace(nothing, measured=0.1)) is True
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000))
+def test_where_nothing_is_estimated_every_flip_is_one(seed: int) -> None:
+    game = planted(5, seed)
+
+    def train(indices: Any, seed: int, points: Any) -> list[float]:
+        return game(np.isin(np.arange(5), indices)[None])[0].tolist()
+
+    trainer = FunctionTrainer(train, 5, f"planted {seed}")
+    oracle = DataOracle(trainer, Targets([[0.0]], ["a"]))
+    result = explain(oracle, budget=32)
+    for removal in check_removals(oracle, result, flips(result)):
+        assert has_flipped(result, removal) is True
+        assert 0 < len(removal.players) < 5
+
+
+def hard(outputs: int) -> Explanation:
+    """No removal takes any output across 0, which takes long to prove."""
+    rng = np.random.default_rng(1)
+    triples = {tuple(sorted(rng.choice(40, 3, replace=False))) for _ in range(400)}
+    supports = [(), *(tuple(map(int, one)) for one in sorted(triples))]
+    table = rng.normal(size=(len(supports), outputs))
+    names = [f"e{i}" for i in range(40)]
+    targets = [f"t{i}" for i in range(outputs)]
+    # far enough from 0 for a quick search, near enough for the relaxation
+    fourier = SparseFourier.from_terms(40, supports, table)
+    whole = fourier(np.ones((1, 40), dtype=bool))[0]
+    result = explain(planted(40), players=names, budget=300)
+    return replace(
+        result,
+        fourier=fourier,
+        standard_errors=np.zeros_like(table),
+        outputs=tuple(targets),
+        intact=whole - table[0] + 0.6 * np.abs(table[1:]).sum(axis=0),
+        provenance=replace(
+            result.provenance, subject={"kind": "data", "measured": ["margin"]}
+        ),
+        faithfulness=Faithfulness(0.85, 0.95, (0.9,) * outputs, 50),
+        ends=None,
+    )
+
+
+def test_what_was_not_decided_in_time_is_not_called_impossible() -> None:
+    result = hard(3)
+    undecided = flips(result, total_time=0.0)
+    assert [one.output for one in undecided] == [0, 1, 2]
+    assert not any(one.is_decided for one in undecided)
+    assert [one.predicted for one in undecided] == result.intact.tolist()
+    # nor is a margin that nothing reaches a search without an end
+    assert flips(result, margin=1e6, total_time=0.0) == []
+
+
+def test_a_single_removal_without_a_value_ends_nothing() -> None:
+    oracle = noisy(frozenset({0, 1, 2}))
+    method = load_method("proxyspex", 2, keep=0.7)
+    result = explain(oracle, method=method, budget=40)
+    for known in (result, replace(result, ablations=None)):
+        [broken] = check_removals(oracle, known, [Removal(0, (0, 1, 2), -1.0)])
+        assert (broken.measured, broken.noise, broken.tried) == (None, None, 1)
+
+
+def test_noise_that_cannot_be_measured_is_unknown() -> None:
+    seeds: list[int] = []
+
+    def train(indices: Any, seed: int, points: Any) -> list[float]:
+        # once the seed of a set's value is known, all others diverge
+        if len(indices) == 5:
+            seeds.append(seed)
+            return [1.0 if seed == seeds[0] else float("nan")]
+        return [len(indices) / 5]
+
+    trainer = FunctionTrainer(train, 6, "diverges with other seeds")
+    oracle = DataOracle(trainer, Targets([[0.0]], ["a"]))
+    result = explain(grows(lambda kept: kept / 5, 6, "fine"), budget=64)
+    result = replace(result, ablations=None)
+    [told] = check_removals(oracle, result, [Removal(0, (3,), -1.0)])
+    assert (told.measured, told.noise) == (1.0, None)
+
+
+def saturated() -> tuple[DataOracle, Explanation]:
+    """Half of the data tells that an example does more than it does near all of it."""
+    oracle = grows(lambda kept: 10 * (kept / 20) ** 0.5 - 7, 20, "saturates")
+    method = load_method("proxyspex", 1)
+    return oracle, explain(oracle, method=method, budget=200, max_order=1)
+
+
+def test_a_removal_that_does_not_flip_is_raised_by_its_shortfall(
+    tmp_path: Path,
+) -> None:
+    oracle, result = saturated()
+    [first] = check_removals(oracle, result, flips(result))
+    assert has_flipped(result, first) is False
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        [last] = checked_flips(oracle, result, ledger=ledger)
+        assert 2 <= last.tried <= TRIES
+        assert len(ledger.masks(oracle.fingerprint, 20)) == last.tried
+    assert has_flipped(result, last) is True
+    assert len(last.players) > len(first.players)
+    assert last.is_smallest is False
+    assert Removal.from_json(last.to_json()) == last
+
+
+def test_a_removal_that_flips_at_once_is_not_tried_again(result: Explanation) -> None:
+    oracle = data_oracle()
+    assert checked_flips(oracle, result) == check_removals(
+        oracle, result, flips(result)
+    )
+
+
+@pytest.mark.parametrize("kind", ["margin", "loss"])
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), size=st.integers(1, 5))
+def test_the_best_subset_is_that_of_all_of_its_size(
+    kind: str, seed: int, size: int
+) -> None:
+    game = planted(6, seed)
+    result = explain(game, players=6, budget=64)
+    subject = {"kind": "data", "measured": [kind]}
+    made = replace(result.provenance, subject=subject)
+    [found] = best_subsets(replace(result, provenance=made), size)
+    masks = np.array(
+        [np.isin(np.arange(6), some) for some in combinations(range(6), size)]
+    )
+    values = game(masks)[:, 0]
+    best = values.max() if kind == "margin" else values.min()
+    assert len(kept_of(result, found)) == size
+    assert found.predicted == pytest.approx(best, abs=1e-5)
+    assert found.is_smallest

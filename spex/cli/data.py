@@ -15,10 +15,12 @@ from spex.cli.options import add_output, add_recovery
 from spex.cli.results import check_outputs, opened_ledger, progress_bar, show
 from spex.explain import explain
 from spex.explanation import Explanation
+from spex.flips import TRIES, checked_flips
 from spex.guided import Guided
 from spex.influence import NOISE_MASKS, check_removals, flips, with_removals
 from spex.method import Method
 from spex.registry import LEARNER, MAX_ORDER, load_method
+from spex.subsets import best_subsets
 
 FEWEST_TERMS, TERMS = 200, 3  # coefficients kept: of any game, and for each player
 MEASURES = ("margin", "loss", "accuracy")
@@ -30,15 +32,10 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     _add_examples(parser)
     _add_players(parser)
     _add_training(parser)
+    _add_workers(parser)
     add_recovery(parser)
     _add_masks(parser)
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="train again without the examples whose removal is said to flip a "
-        "prediction, and tell what happened; a training for each test point, and "
-        f"{2 * NOISE_MASKS} that tell the noise of training",
-    )
+    _add_sets(parser)
     add_output(parser)
 
 
@@ -125,11 +122,21 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         help="trainings averaged for one value, with other seeds (default 1)",
     )
     add("--device", help="such as cpu or cuda:0")
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("where it is trained").add_argument
     add(
         "--workers",
         type=int,
         metavar="N",
         help="train in N processes; needs the ray extra",
+    )
+    add(
+        "--ray",
+        metavar="ADDRESS",
+        help="of a running Ray cluster, such as ray://host:10001, that the processes "
+        "of --workers are on (default: this machine)",
     )
 
 
@@ -149,27 +156,53 @@ def _add_masks(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_sets(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("sets of examples").add_argument
+    add(
+        "--check",
+        action="store_true",
+        help="train again without the examples whose removal is said to flip a "
+        f"prediction, and tell what happened; beyond the budget, up to {TRIES} "
+        "trainings for each test point, where the first do not flip it, and "
+        f"{2 * NOISE_MASKS} that tell the noise of training",
+    )
+    add(
+        "--best-subset",
+        type=int,
+        metavar="S",
+        help="tell which S players to train on alone, for the best value at each test "
+        "point; with --check, train on them",
+    )
+
+
 def run_data(options: argparse.Namespace) -> int:
-    """Explain, propose removals, check them if asked, show; the exit code."""
+    """Explain, propose removals, check them if asked, show; the exit code.
+
+    Retrainings that check are the workers', too; those that tell the noise are not.
+    """
     check_outputs(options)
     task = DataTask.of(options)
     if not options.quiet:
-        print(f"spex: {task.told}", file=sys.stderr)
+        for told in filter(None, (task.told, task.overruled)):
+            print(f"spex: {told}", file=sys.stderr)
     with opened_ledger(options) as ledger:
         oracle = task.oracle()
         method = _method(options, task, oracle.influence())
-        with _spread(oracle, options) as spread, progress_bar(options) as progress:
-            explanation = explain(
-                spread,
-                method=method,
-                budget=task.budget,
-                seed=options.seed,
-                max_order=options.max_order,
-                ledger=ledger,
-                target_r2=options.target_r2,
-                progress=progress,
-            )
-        explanation = _with_removals(oracle, explanation, options, ledger)
+        with _spread(oracle, options) as spread:
+            with progress_bar(options) as progress:
+                explanation = explain(
+                    spread,
+                    method=method,
+                    budget=task.budget,
+                    seed=options.seed,
+                    max_order=options.max_order,
+                    ledger=ledger,
+                    target_r2=options.target_r2,
+                    progress=progress,
+                )
+            if options.check:
+                explanation = _with_noise(oracle, explanation)
+            explanation = _with_removals(spread, explanation, options, ledger)
     return show(explanation, options)
 
 
@@ -202,33 +235,35 @@ def _spread(oracle: Oracle, options: argparse.Namespace) -> Iterator[Oracle]:
         return
     from oracles.workers import Workers
 
-    with Workers(oracle, options.workers) as workers:
+    with Workers(oracle, options.workers, address=options.ray) as workers:
         yield workers
 
 
 def _with_removals(
-    oracle: DataOracle,
+    oracle: Oracle,
     explanation: Explanation,
     options: argparse.Namespace,
     ledger: Ledger | None,
 ) -> Explanation:
     """With what is proposed to be removed, and what came of it if asked."""
-    found = flips(explanation)
-    if options.check:
-        explanation = _with_noise(oracle, explanation)
-        found = check_removals(oracle, explanation, found, ledger=ledger)
+    subsets = []
+    if options.best_subset is not None:
+        subsets = best_subsets(explanation, options.best_subset)
+    if not options.check:
+        return with_removals(explanation, flips(explanation) + subsets)
+    found = checked_flips(oracle, explanation, ledger=ledger)
+    found += check_removals(oracle, explanation, subsets, ledger=ledger)
     return with_removals(explanation, found)
 
 
 def _with_noise(oracle: DataOracle, explanation: Explanation) -> Explanation:
-    """With the noise of training, measured at some of the subsets, if there is any."""
+    """With the noise of training, measured at some of the subsets, 0 if it has none."""
     known = explanation.ablations
     if known is None or explanation.noise_floor is not None:
         return explanation
     with suppress(UnansweredError):  # some subset fails with other seeds
         noise = oracle.noise_floor(known.masks[-NOISE_MASKS:])
-        if noise.any():
-            return replace(explanation, noise_floor=noise)
+        return replace(explanation, noise_floor=noise)
     return explanation
 
 

@@ -76,6 +76,7 @@ class DataTask:
         Classes.of(train.labels, len(train)).codes_of(test.labels)
         task = cls(options, train, test)
         task.check_budget()
+        task.check_sizes()
         return task
 
     @property
@@ -110,6 +111,37 @@ class DataTask:
             f"{len(self.test)} test points; up to about {visible:.0f} equally strong "
             "ones can be told from chance"
         )
+
+    @property
+    def overruled(self) -> str:
+        """Which options mean nothing where every subset is trained on; "" if none."""
+        asked = {
+            "--keep": self.options.keep is not None,
+            "--stratify": self.options.stratify,
+        }
+        named = " and ".join(name for name, is_asked in asked.items() if is_asked)
+        # 2^62 trainings are no budget
+        if not named or 2 ** min(self.num_players, 62) > self.budget:
+            return ""
+        verb = "mean" if " and " in named else "means"
+        return (
+            f"all 2^{self.num_players} subsets fit in the budget and are trained on, "
+            f"so that {named} {verb} nothing here; a --budget below "
+            f"{2**self.num_players} draws some of them"
+        )
+
+    def check_sizes(self) -> None:
+        """Refuse a best subset of none of the players, or of all.
+
+        Raises:
+            InputError: with the sizes that there are.
+        """
+        size = self.options.best_subset
+        if size is not None and not 0 < size < self.num_players:
+            raise InputError(
+                f"--best-subset {size} is out of range: there are {self.num_players} "
+                f"players. Pass 1 to {self.num_players - 1}."
+            )
 
     def check_budget(self) -> None:
         """Refuse more players than the budget can say anything about.
@@ -256,6 +288,11 @@ def _check_options(options: argparse.Namespace) -> None:
         raise InputError(
             "--stratify is by the labels of single examples, and there are groups. "
             "Leave one of them out."
+        )
+    if options.ray is not None and options.workers is None:
+        raise InputError(
+            f"--ray {options.ray} is where workers are, and there are none. Pass "
+            "--workers N, too."
         )
     if options.clusters is not None and options.clusters < 2:
         raise InputError(f"--clusters {options.clusters} must be at least 2.")

@@ -10,6 +10,8 @@ import pytest
 from rich.console import Console
 
 from spex import Explanation, SparseFourier
+from spex.basis import Basis
+from spex.faithfulness import Faithfulness
 from spex.influence import Influence, Removal, with_removals
 from spex.report import data_words
 from spex.report.data_map import MOST_PLAYERS, PairMap
@@ -197,6 +199,78 @@ def test_what_was_not_checked_or_not_found_says_so() -> None:
     loss = of_examples(measured=["loss"])
     assert "removal is predicted" not in plain_text(render_html(loss))
     assert "removal is predicted" not in printed(loss)
+
+
+def test_what_was_not_decided_is_not_called_impossible() -> None:
+    found = of_examples()
+    noted = with_removals(found, [Removal(0, (), float(found.intact[0]))])
+    page = render_html(noted)
+    for text in (plain_text(page), " ".join(printed(noted, 200).split())):
+        assert (
+            "Which removal takes the margin across 0 was not decided in time." in text
+        )
+        # of the other point
+        assert text.count("No removal is predicted to take the margin clearly") == 1
+    cells = re.findall(r'data-name="(removed|predicted)">([^<]*)<', page)
+    assert cells == [
+        ("removed", "not decided"),
+        ("predicted", ""),
+        ("removed", "none"),
+        ("predicted", ""),
+    ]
+
+
+def test_what_has_no_value_and_how_many_were_tried_is_told() -> None:
+    found = of_examples()
+    noted = [
+        Removal(0, (1,), -0.5, tried=1),
+        Removal(1, (1,), -0.5, measured=float(-found.intact[1]), tried=3),
+    ]
+    said = plain_text(render_html(with_removals(found, noted)))
+    assert "Trained again, it has no value." in said
+    assert "(how far that varies with the seed is not known): the prediction" in said
+    assert "It is the last of 3 sets trained without" in said
+
+
+@pytest.mark.parametrize(
+    ("keep", "count", "is_told"), [(0.5, 2, True), (0.8, 2, False), (0.5, 7, False)]
+)
+def test_half_masks_say_that_they_tell_little_of_small_removals(
+    keep: float, count: int, is_told: bool
+) -> None:
+    found = replace(of_examples(12), basis=Basis(keep))
+    removal = Removal(0, tuple(range(count)), -0.5)
+    said = data_words.removal(found, removal)
+    advice = "--keep 0.8 tells more of small removals"
+    assert (advice in said) is is_told
+    flipped = replace(removal, measured=float(-found.intact[0]), noise=0.0, tried=1)
+    assert advice not in data_words.removal(found, flipped)
+
+
+def test_a_best_subset_is_told_with_what_came_of_it() -> None:
+    found = of_examples()
+    subset = Removal(0, (0, 1, 2, 3), 2.0, True, 1.5, 0.0, tried=1, kind="subset")
+    noted = with_removals(found, [subset])
+    page = render_html(noted)
+    for text in (plain_text(page), " ".join(printed(noted, 200).split())):
+        assert (
+            "Trained on 2 of the 6 training examples alone, the margin is predicted to "
+            "be +2.000, the largest that the surrogate knows of. Trained again, it is "
+            "+1.500."
+        ) in text
+    start = page.index("What is trained on")
+    listed = page[start : page.index("</ul>", start)]
+    assert re.findall(r'class="name">(\w+)<', listed) == ["e4", "e5"]
+    assert "Trained on: e4, e5" in printed(noted, 200)
+
+
+def test_poor_advice_speaks_of_examples() -> None:
+    found = of_examples()
+    low = Faithfulness(0.1, 0.3, (0.2, 0.2), 20)
+    poor = replace(found, faithfulness=low)
+    for text in (plain_text(render_html(poor)), " ".join(printed(poor).split())):
+        assert "larger groups or clusters of examples" in text
+        assert "segments" not in text
 
 
 def test_three_classes_are_told_apart_from_two() -> None:
