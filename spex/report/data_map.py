@@ -13,6 +13,7 @@ from spex.reading import readings
 from spex.report.data_words import Example
 from spex.report.pieces import is_unsure, signed
 
+ROUNDING = 1e-9  # of the largest effect
 MOST_PLAYERS = 10  # in the map
 SHADES = 8  # steps of colour in page.css, each way
 HEAD, TITLE = 9, 90  # characters of a name in a column's head, and of a text on hover
@@ -42,10 +43,10 @@ class PairMap:
             InteractionIndexError: no such output or index.
         """
         _, index = indices(index)
+        ranked = explanation.top(sys.maxsize, index, output=output)
+        dust = ROUNDING * max((abs(one.value) for one in ranked), default=0.0)
         found = [
-            one
-            for one in explanation.top(sys.maxsize, index, output=output)
-            if len(one.players) == 2 and one.value
+            one for one in ranked if len(one.players) == 2 and abs(one.value) > dust
         ]
         chosen: set[int] = set()
         for pair in found:
