@@ -61,11 +61,17 @@ def _from_json(data: Mapping[str, Any]) -> Explanation:
         full_faithfulness=None if full is None else Faithfulness.from_json(full),
         noise_floor=None if noise is None else np.array(noise, dtype=float),
         intact=np.array(data["intact"], dtype=float),
-        provenance=Provenance(**data["provenance"]),
+        provenance=_provenance(data["provenance"]),
         discoveries=_discoveries(fourier, spectrum),
         ends=_ends(data, spectrum),
         basis=Basis(float(data.get("keep", HALF))),
     )
+
+
+def _provenance(data: Mapping[str, Any]) -> Provenance:
+    """As saved; files of before they were have no removals or circuits."""
+    told = {name: tuple(data.get(name, ())) for name in ("removals", "circuits")}
+    return Provenance(**{**data, **told})
 
 
 def _ends(data: Mapping[str, Any], spectrum: SparseFourier) -> Ends | None:

@@ -78,8 +78,8 @@ def test_weights_make_a_uniform_sample_of_all_sizes() -> None:
         assert mean == pytest.approx(truth)
 
 
-def test_an_unbiased_correction_needs_uniform_masks() -> None:
-    with pytest.raises(MethodError, match="uniform"):
+def test_an_unbiased_correction_needs_independent_masks() -> None:
+    with pytest.raises(MethodError, match="independent masks"):
         ProxySpex(design="shapley", is_unbiased=True)
 
 
