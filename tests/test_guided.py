@@ -21,7 +21,7 @@ class Unguided(Guided):
         object.__setattr__(self, "method", method)
 
     def _check_players(self, num_players: int) -> None:
-        object.__setattr__(self, "n", num_players)
+        pass
 
     def recover(self, plan, values, rng):  # type: ignore[no-untyped-def]
         blank = SparseFourier.from_terms(

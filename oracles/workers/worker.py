@@ -44,7 +44,8 @@ class Worker:
         threads = min(threads, os.cpu_count() or 1)
         for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
             os.environ[f"{library}_NUM_THREADS"] = str(threads)
-        # not left to Ray, whose arrays are shared and cannot be written to
+        # bytes of the process that runs these workers, never of a file; not left to
+        # Ray, whose arrays are shared and cannot be written to
         self._oracle: Oracle = cloudpickle.loads(pickled)
         _limit_threads(threads)
 

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from oracles.data.table import shortened
-from spex.explanation import Explanation, Status
+from spex.explanation import Explanation
 from spex.influence import (
     MARGIN,
     SUBSET,
@@ -50,19 +50,7 @@ def print_data(
         said = f"\nThe HTML report (--out) shows the other {more}, too."
         console.print(Text(said, style="dim"))
     console.print()
-    _print_trust(explanation, console)
-
-
-def _print_trust(explanation: Explanation, console: Console) -> None:
-    """As `print_trust`, whose advice speaks of segments where it is poor."""
-    if explanation.status is not Status.POOR:
-        print_trust(explanation, console)
-        return
-    console.print(Text(words.faithfulness(explanation)))
-    console.print(Text(data_words.advice(explanation), style="bold red"))
-    for said in (words.kept, words.noise, words.cost, words.method):
-        if told := said(explanation):
-            console.print(Text(plain(told)))
+    print_trust(explanation, console, data_words.advice(explanation))
 
 
 def _print_point(

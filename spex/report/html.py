@@ -85,12 +85,12 @@ def render_cell(explanation: Explanation) -> str:
     )
 
 
-def influence(explanation: Explanation, output: int = 0) -> list[float]:
-    """Banzhaf value of each player for one output."""
-    values = [0.0] * len(explanation.players)
+def influence(explanation: Explanation) -> list[list[float]]:
+    """Banzhaf value of each player, for every output, (k, n)."""
+    values = np.zeros((len(explanation.players), len(explanation.outputs)))
     for (player,), value in explanation.index("BV").items():
-        values[player] = float(np.atleast_1d(value)[output])
-    return values
+        values[player] = value
+    return values.T.tolist()
 
 
 def ranked(
@@ -117,7 +117,7 @@ def _data(explanation: Explanation, index: str, top: int) -> dict[str, Any]:
         "supports": [list(support) for support in explanation.fourier.supports],
         "coefficients": explanation.fourier.coefficients.T.tolist(),
         "intact": explanation.intact.tolist(),
-        "influence": [influence(explanation, output) for output in range(num_outputs)],
+        "influence": influence(explanation),
         "scale": value if value in SCALES else None,
         "shades": SHADES,
         "top": top,
@@ -172,7 +172,7 @@ def _output_choice(outputs: tuple[str, ...]) -> str:
 def _text(explanation: Explanation) -> str:
     """The text with its segments marked, or the players as chips."""
     subject = explanation.provenance.subject
-    values = influence(explanation)
+    values = influence(explanation)[0]
     largest = max(map(abs, values), default=0.0) or 1.0
     segments = [
         _segment(i, name, value, value / largest)

@@ -70,12 +70,18 @@ def print_explanation(
     print_trust(explanation, console)
 
 
-def print_trust(explanation: Explanation, console: Console) -> None:
-    """Print how faithful it is, what it cost and how it was made."""
+def print_trust(
+    explanation: Explanation, console: Console, advice: str | None = None
+) -> None:
+    """Print how faithful it is, what it cost and how it was made.
+
+    The advice is the status's, if no other is given.
+    """
     style = {Status.POOR: "bold red", Status.PARTIAL: "yellow"}
     console.print(Text(words.faithfulness(explanation)))
     status = explanation.status
-    console.print(Text(status.value, style=style.get(status, "green")))
+    said = advice or status.value
+    console.print(Text(said, style=style.get(status, "green")))
     if kept := words.kept(explanation):
         console.print(Text(kept, style="dim"))
     if noise := words.noise(explanation):
@@ -139,7 +145,7 @@ def _intact(explanation: Explanation) -> str:
 def _coloured(explanation: Explanation) -> Text:
     """The text with each segment in the colour of its influence."""
     subject = explanation.provenance.subject
-    values = influence(explanation)
+    values = influence(explanation)[0]
     largest = max(map(abs, values), default=0.0) or 1.0
     styles = [shade(value / largest) for value in values]
     drawn = Text()

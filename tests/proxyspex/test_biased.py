@@ -110,9 +110,7 @@ def test_weighted_banzhaf_values_are_mean_effects() -> None:
     sets = [s for t in range(4) for s in combinations(range(n), t)]
     truth = spex.SparseFourier.from_terms(n, sets, rng.normal(size=(len(sets), 1)))
     masks = every_mask(n)
-    e = spex.explain_values(
-        np.repeat(masks, 1, axis=0)[:60], truth(masks[:60]), method=ProxySpex(keep=keep)
-    )
+    e = spex.explain_values(masks[:60], truth(masks[:60]), method=ProxySpex(keep=keep))
     surrogate = e.fourier(masks)[:, 0]
     for player in range(n):
         without = ~masks[:, player]
