@@ -11,7 +11,7 @@ from oracles.base import Values
 from oracles.errors import UnansweredError
 from oracles.remote.wire import LackingError
 
-GRACE_SECONDS = 5.0  # how long Ctrl-C waits for answers that are on their way
+GRACE_SECONDS = 5.0  # how long a stop waits for answers that are on their way
 MOST_LACKING = 10  # answers without what was asked for; with more it is not by chance
 
 Task = tuple[Sequence[int], Callable[[], np.ndarray]]
@@ -58,6 +58,9 @@ def as_answered(
                 handed = finished
     except KeyboardInterrupt as interrupt:
         failure = interrupt
+    except GeneratorExit:  # connections are closed next: not while one is opened
+        _join(threads, stop, GRACE_SECONDS)
+        raise
     finally:
         stop.set()
     if failure is None and work.lacking:
@@ -68,7 +71,7 @@ def as_answered(
         return
     is_user = isinstance(failure, KeyboardInterrupt)
     try:
-        _join(threads, GRACE_SECONDS if is_user else None)
+        _join(threads, stop, GRACE_SECONDS if is_user else None)
     except KeyboardInterrupt as impatience:
         failure = impatience
     if len(work.finished) > handed:
@@ -116,8 +119,9 @@ class _Work:
         return {row: reason for rows, reason in self.lacking for row in rows}
 
 
-def _join(threads: Sequence[Thread], seconds: float | None) -> None:
-    """Wait for those that were started, at most so long in all."""
+def _join(threads: Sequence[Thread], stop: Event, seconds: float | None) -> None:
+    """Have those that were started stop, and wait at most so long in all."""
+    stop.set()
     end = None if seconds is None else time.monotonic() + seconds
     for thread in threads:
         if thread.ident is not None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -349,3 +350,23 @@ def test_equal_prompts_are_asked_about_once(server: Server) -> None:
     assert len(server.requests()) == 4
     assert len(set(values)) == 4
     assert values[1] == values[2] == values[4]
+
+
+def test_connections_are_not_closed_while_one_is_opened(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[socket.socket] = []
+    connect = socket.create_connection
+
+    def slowly(*arguments: Any, **settings: Any) -> socket.socket:
+        one = connect(*arguments, **settings)
+        opened.append(one)
+        time.sleep(0.1 * len(opened))
+        return one
+
+    oracle = oracle_of(server, concurrency=4)
+    monkeypatch.setattr(socket, "create_connection", slowly)
+    answers = oracle.evaluate_each(MASKS)
+    next(answers)
+    answers.close()
+    assert [one.fileno() for one in opened] == [-1] * 4
