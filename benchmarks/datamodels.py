@@ -13,13 +13,13 @@ Two tasks: "text", 1,000 sentences of SST-2, MiniLM embeddings and a logistic he
 "digits", 500 of scikit-learn's digits and a network 64-32-10 trained from scratch.
 Every example is a player. Methods that retrain learn from the same masks and values:
 
-- spex, ProxySPEX through `spex.explain_values`: all terms ("full"), the largest, up to
-  `--terms` for each example ("sparse"), and those of an explanation without
-  interactions ("order 1");
-- the same with a first guess that needs no retraining (`spex.Guided`): influence of
-  the logistic head, or, for the network, TRAK's scores with damping 1, whose 20
-  trainings are taken off the masks; and ridge with the same guess, which is ours, too,
-  and says what the guess by itself is worth;
+- spex, ProxySPEX through `spex.explain_values`: all terms ("full") and the largest, up
+  to `--terms` for each example ("sparse");
+- the same with first guesses that need no retraining (`spex.Guided`), with and without
+  interactions ("order 1"): influence of the logistic head, or, for the network, TRAK's
+  scores with damping 1, whose 20 trainings are taken off the masks, and KNN-Shapley
+  with 10 neighbours; and ridge with the same guesses, which is ours, too, and says what
+  they are worth by themselves;
 - LASSO datamodels (Ilyas et al. 2022), ridge, least squares.
 
 Without retraining: influence functions with the exact Hessian (text), TRAK, KNN-Shapley
@@ -45,6 +45,7 @@ from datamodels_peers import (
     Predictor,
     fitted,
     influence_error,
+    knn_shapley,
     retraining_free,
     trak,
 )
@@ -57,9 +58,10 @@ from proxyspex.method import ProxySpex
 SUBSETS = 200
 EVALUATED = (0.5, 0.95)
 LEARNED = (("text", 0.5), ("digits", 0.5), ("text", 0.9), ("digits", 0.9))
-PARTS = (0.5, 1, 2, 4)  # retrainings, as a part of the examples
+PARTS = (0.5, 1, 2)  # retrainings, as a part of the examples
 GUIDED = "ridge, guided"
 LEADS = ("spex, full", "spex, guided")
+LAST = "spex, sparse"
 REGRESSIONS = ("ridge", "LASSO", "least squares")
 
 
@@ -73,36 +75,45 @@ def scores(predicted: Array, true: Array) -> Array:
 
 
 def ours(
-    masks: Array, values: Array, terms: int, order: int, guess: Array | None = None
+    masks: Array, values: Array, terms: int, order: int, *guesses: Array
 ) -> spex.Explanation:
-    """Of these trainings; `guess`: what keeping each example adds, (n, k)."""
+    """Of these trainings; `guesses`: what keeping each example adds, (n, k)."""
     method: Any = ProxySpex(max_order=order, num_terms=terms)
-    if guess is not None:
-        method = spex.Guided.additive(method, guess)
+    if guesses:
+        method = spex.Guided.additive(method, *guesses)
     return spex.explain_values(masks, values, method=method)
 
 
-def guided(task: Task, masks: Array, values: Array, terms: int) -> spex.Explanation:
-    """Ours with the task's first guess, its trainings counted."""
+def guesses(task: Task) -> tuple[tuple[Array, ...], int]:
+    """What keeping each example is guessed to add, (n, k) each; trainings it took."""
     if task.name == "text":
-        return ours(masks, values, terms, 5, task.oracle().influence())
-    count = len(masks) - NUM_CHECKPOINTS
-    middle = trak(task)[len(DAMPINGS) // 2]
-    return ours(masks[:count], values[:count], terms, 5, middle)
+        return (task.oracle().influence(),), 0
+    return (trak(task)[len(DAMPINGS) // 2], knn_shapley(task, 10)), NUM_CHECKPOINTS
+
+
+def guided(
+    task: Task, masks: Array, values: Array, terms: int, order: int = 5
+) -> spex.Explanation:
+    """Ours with the task's first guesses, their trainings counted."""
+    effects, taken = guesses(task)
+    count = len(masks) - taken
+    return ours(masks[:count], values[:count], terms, order, *effects)
 
 
 def ridge_guided(task: Task, masks: Array, values: Array) -> Predictor:
-    """Ridge on what the task's first guess misses: how far the guess alone goes."""
-    if task.name == "text":
-        effects, count = task.oracle().influence(), len(masks)
-    else:
-        effects, count = trak(task)[len(DAMPINGS) // 2], len(masks) - NUM_CHECKPOINTS
-    masks, values = masks[:count], values[:count]
-    guessed = masks @ effects
-    centred = guessed - guessed.mean(axis=0)
-    slopes = (centred * values).sum(axis=0) / (centred**2).sum(axis=0)
-    rest = fitted("ridge", masks, values - slopes * guessed)
-    return lambda m: rest(m) + slopes * (m @ effects)
+    """Ridge on what the first guesses miss: how far they go by themselves."""
+    effects, taken = guesses(task)
+    masks, values = masks[: len(masks) - taken], values[: len(masks) - taken]
+    guessed = np.stack([masks @ each for each in effects], axis=2)  # (m, k, guesses)
+    slopes = [
+        np.linalg.lstsq(one - one.mean(axis=0), column - column.mean(), rcond=None)[0]
+        for one, column in zip(guessed.swapaxes(0, 1), values.T, strict=True)
+    ]
+    total = sum(
+        each * slope for each, slope in zip(effects, np.transpose(slopes), strict=True)
+    )
+    rest = fitted("ridge", masks, values - masks @ total)
+    return lambda m: rest(m) + m @ total
 
 
 def predictors(
@@ -119,7 +130,7 @@ def predictors(
         yield name, predict, (time.perf_counter() - started) / per_point
     started = time.perf_counter()
     predict = ridge_guided(task, masks, values)
-    yield "ridge, guided", predict, (time.perf_counter() - started) / per_point
+    yield GUIDED, predict, (time.perf_counter() - started) / per_point
     terms = round(options.terms * n) + 1
     started = time.perf_counter()
     found = guided(task, masks, values, terms)
@@ -127,16 +138,17 @@ def predictors(
     assert found.full is not None
     yield "spex, guided", found.full, seconds
     yield "spex, guided, sparse", found.fourier, seconds
-    for order in (5, 1):
-        started = time.perf_counter()
-        found = ours(masks, values, terms, order)
-        seconds = (time.perf_counter() - started) / per_point
-        if order > 1:
-            assert found.full is not None
-            yield "spex, full", found.full, seconds
-            yield "spex, sparse", found.fourier, seconds
-        else:
-            yield "spex, order 1", found.fourier, seconds
+    started = time.perf_counter()
+    found = guided(task, masks, values, terms, order=1)
+    seconds = (time.perf_counter() - started) / per_point
+    assert found.full is not None
+    yield "spex, guided, order 1", found.full, seconds
+    started = time.perf_counter()
+    found = ours(masks, values, terms, 5)
+    seconds = (time.perf_counter() - started) / per_point
+    assert found.full is not None
+    yield "spex, full", found.full, seconds
+    yield LAST, found.fourier, seconds
 
 
 class Book:
@@ -194,8 +206,7 @@ def learn(
     options: argparse.Namespace,
 ) -> None:
     """The cells of one budget and design."""
-    last = {"method": "spex, order 1", "keep": EVALUATED[-1]}
-    if book.has(**cell, **last) and book.has(**cell | last | {"method": GUIDED}):
+    if book.has(**cell, method=LAST, keep=EVALUATED[-1]):
         return
     masks = drawn(task, cell["learned"], cell["retrainings"], seed=0)
     values = task.trained(masks)

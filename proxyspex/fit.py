@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from oracles import Masks, Values, check_masks
 from proxyspex.blend import MAD, Blend, blend
 from proxyspex.parts import Parts, grown
-from proxyspex.sparse import Sparse, sparsify
+from proxyspex.sparse import Sparse, shrinkage, sparsify
 from proxyspex.trees import Boosting
 from spex.basis import Basis
 from spex.spectrum import Support
@@ -32,7 +32,8 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """One output: terms, held-out predictions of them and of the blend, the blend."""
+    """One output: terms, held-out predictions of them and of the blend, the blend, and
+    what its predictions are multiplied by and shifted to."""
 
     masks: Masks
     terms: dict[Support, float]
@@ -79,14 +80,10 @@ def fit_output(
         coefficients, held_out = _corrected(masks, standard, mixed, sparse)
     terms = dict(zip(sparse.supports, (scale * coefficients).tolist(), strict=True))
     terms[()] += shift
+    drawn_in = scale * shrinkage(standard, mixed.held_out, parts.weights)
+    full_held_out = drawn_in * mixed.held_out + shift
     return Fit(
-        masks,
-        terms,
-        scale * held_out + shift,
-        scale * mixed.held_out + shift,
-        mixed,
-        shift,
-        scale,
+        masks, terms, scale * held_out + shift, full_held_out, mixed, shift, drawn_in
     )
 
 

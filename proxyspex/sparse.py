@@ -85,16 +85,23 @@ def sparsify(
         spectrum[chosen],
         _fold_means(blend, spectra[:, chosen]),
         held_out[best],
-        _shrinkage(
-            values[rows],
-            held_out[best, rows],
-            np.ones(len(rows)) if weights is None else weights[rows],
-        ),
+        shrinkage(values, held_out[best], weights),
     )
 
 
-def _shrinkage(values: Array, held_out: Array, weights: Array) -> float:
-    """1, or less where terms predict next to nothing: then nearer to the mean, 0."""
+def shrinkage(values: Array, held_out: Array, weights: Array | None = None) -> float:
+    """Factor of predictions that held-out masks advise.
+
+    1, or less where they tell next to nothing: then nearer to the mean, 0.
+
+    Args:
+        values: shape (m,), of mean 0.
+        held_out: predictions, NaN for rows that were not held out, (m,).
+        weights: of the rows, (m,), where they are no uniform sample.
+    """
+    told = ~np.isnan(held_out)
+    weights = np.ones(told.sum()) if weights is None else weights[told]
+    values, held_out = values[told], held_out[told]
     if weights @ (values - held_out) ** 2 < HARDLY * (weights @ values**2):
         return 1.0
     size = weights @ held_out**2

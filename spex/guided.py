@@ -1,17 +1,21 @@
-"""A method that starts from a first guess: only what the guess misses is recovered.
+"""A method that starts from first guesses: only what they miss is recovered.
 
-The values are v = b g + r, with g a guess that costs no ablations, such as influence
-functions or gradients, b the slope that fits it best to the values of each output, and
-r what is left, smaller and sparser than v where the guess is good. (A control variate:
-Owen 2013, section 8.9.) Their spectra add up as they do.
+The values are v = b (w_1 g_1 + w_2 g_2 + ...) + r. A guess g costs no ablations, such
+as influence functions, gradients or similarity; w_i >= 0 says how much the guesses
+count beside each other, the same for all outputs, which together tell it better than
+each could; b is the slope that fits an output best; and r is what is left, smaller and
+sparser than v where the guesses are good. (Control variates: Owen 2013, section 8.9.)
+Their spectra add up as they do.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from oracles import Masks, Values
 from spex.errors import MethodError
@@ -28,17 +32,19 @@ class Guidable(Method[Any], Extensible, Sparing, Learner, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Guided:
-    """Another method, given a first guess.
+    """Another method, given first guesses.
 
     Its plans are the method's own, so the same ablations serve with and without.
 
     Args:
         method: recovers what the guess misses; one that learns from any masks, such as
             `ProxySpex`.
-        guess: of every output, in any units: only how it varies counts.
+        guesses: one or more, each of every output, in any units: only how they vary
+            counts.
 
     Raises:
-        MethodError: a method that is a name, or that needs masks of its own.
+        MethodError: a method that is a name, or that needs masks of its own; no guess,
+            or guesses of different players or outputs.
 
     >>> from spex import explain
     >>> from proxyspex import ProxySpex
@@ -49,7 +55,7 @@ class Guided:
     """
 
     method: Guidable
-    guess: SparseFourier
+    guesses: tuple[SparseFourier, ...]
 
     def __post_init__(self) -> None:
         if not isinstance(self.method, Guidable):
@@ -57,13 +63,23 @@ class Guided:
                 f"method={self.method!r} cannot be guided: it does not learn from any "
                 "masks. Pass an object such as proxyspex.ProxySpex()."
             )
+        sizes = {(guess.num_players, guess.num_outputs) for guess in self.guesses}
+        if len(sizes) != 1:
+            told = ", ".join(f"{n} players and {k} outputs" for n, k in sorted(sizes))
+            raise MethodError(
+                f"the guesses are of {told or 'nothing'}. Pass one or more, all of the "
+                "same players and outputs."
+            )
 
     @classmethod
-    def additive(cls, method: Guidable, effects: Array) -> "Guided":
-        """With a guess of what keeping each player adds to each output, (n, k)."""
-        players = [(player,) for player in range(len(effects))]
-        guess = SparseFourier.from_terms(len(effects), players, -effects / 2)
-        return cls(method, guess)
+    def additive(cls, method: Guidable, *effects: Array) -> "Guided":
+        """With guesses of what keeping each player adds to each output, (n, k) each."""
+        guesses = []
+        for each in effects:
+            players = [(player,) for player in range(len(each))]
+            terms = SparseFourier.from_terms(len(each), players, -each / 2)
+            guesses.append(terms)
+        return cls(method, tuple(guesses))
 
     def min_budget(self, num_players: int) -> int:
         """That of the method."""
@@ -74,7 +90,7 @@ class Guided:
 
         Raises:
             BudgetError: the budget is below `min_budget`.
-            MethodError: the guess is of other players.
+            MethodError: the guesses are of other players.
         """
         self._check_players(num_players)
         return self.method.plan(num_players, budget, rng)
@@ -91,38 +107,38 @@ class Guided:
         """As the method does.
 
         Raises:
-            MethodError: the guess is of other players.
+            MethodError: the guesses are of other players.
         """
         self._check_players(masks.shape[1])
         return self.method.given(masks)
 
     def recover(self, plan: Any, values: Values, rng: np.random.Generator) -> Recovery:
-        """The guess, scaled, and what the method makes of the rest.
+        """The guesses, mixed and scaled, and what the method makes of the rest.
 
         Raises:
-            MethodError: the guess is of another number of outputs.
+            MethodError: the guesses are of another number of outputs.
         """
-        if self.guess.num_outputs != values.shape[1]:
+        if self.guesses[0].num_outputs != values.shape[1]:
             raise MethodError(
-                f"the guess has {self.guess.num_outputs} outputs, and there are "
+                f"the guess has {self.guesses[0].num_outputs} outputs, and there are "
                 f"{values.shape[1]}. Both need the same."
             )
-        guessed = self.guess(plan.masks)
-        slopes = _slopes(plan.masks, guessed, values)
-        rest = self.method.recover(plan, values - slopes * guessed, rng)
-        scaled = replace(self.guess, coefficients=self.guess.coefficients * slopes)
-        return _with_guess(rest, scaled, slopes * guessed, slopes)
+        factors = _factors(plan.masks, self.guesses, values)
+        guess = reduce(_sum, map(_scaled, self.guesses, factors))
+        guessed = guess(plan.masks)
+        rest = self.method.recover(plan, values - guessed, rng)
+        return _with_guess(rest, guess, guessed, factors)
 
     def _check_players(self, num_players: int) -> None:
-        if self.guess.num_players != num_players:
+        if self.guesses[0].num_players != num_players:
             raise MethodError(
-                f"the guess is of {self.guess.num_players} players, and there are "
+                f"the guess is of {self.guesses[0].num_players} players, and there are "
                 f"{num_players}. Both need the same."
             )
 
 
-def _slopes(masks: Masks, guessed: Values, values: Values) -> Array:
-    """Least squares of each output on its guess, (k,); 0 if that does not vary.
+def _factors(masks: Masks, guesses: tuple[SparseFourier, ...], values: Values) -> Array:
+    """What each guess of each output is multiplied by, (guesses, k): b w_i.
 
     The masks of all and of no players, which are far from all others, count only where
     there are no others.
@@ -130,14 +146,32 @@ def _slopes(masks: Masks, guessed: Values, values: Values) -> Array:
     kept = masks.sum(axis=1)
     inside = (kept > 0) & (kept < masks.shape[1])
     rows = inside if inside.any() else ~inside
-    centred = guessed[rows] - guessed[rows].mean(axis=0)
-    squares = (centred**2).sum(axis=0)
-    products = (centred * values[rows]).sum(axis=0)
-    return np.divide(products, squares, out=np.zeros(len(squares)), where=squares > 0)
+    tables = np.stack([guess(masks[rows]) for guess in guesses])
+    tables -= tables.mean(axis=1, keepdims=True)
+    sizes = tables.std(axis=1)
+    standard = _over(tables, sizes[:, None])
+    centred = values[rows] - values[rows].mean(axis=0)
+    weights = np.ones(1)
+    if len(guesses) > 1:
+        wanted = _over(centred, centred.std(axis=0)).ravel()
+        weights, _ = nnls(standard.reshape(len(guesses), -1).T, wanted)
+    mixed = np.tensordot(weights, standard, axes=1)
+    slopes = _over((mixed * centred).sum(axis=0), (mixed**2).sum(axis=0))
+    return _over(weights[:, None] * slopes, sizes)
+
+
+def _over(above: Array, below: Array) -> Array:
+    """The quotient, 0 where there is nothing to divide by."""
+    shape = np.broadcast_shapes(above.shape, below.shape)
+    return np.divide(above, below, out=np.zeros(shape), where=below > 0)
+
+
+def _scaled(guess: SparseFourier, factors: Array) -> SparseFourier:
+    return replace(guess, coefficients=guess.coefficients * factors)
 
 
 def _with_guess(
-    rest: Recovery, scaled: SparseFourier, guessed: Values, slopes: Array
+    rest: Recovery, scaled: SparseFourier, guessed: Values, factors: Array
 ) -> Recovery:
     """What was recovered of the rest, and the guess added to all of it."""
     fourier = _sum(rest.fourier, scaled)
@@ -147,8 +181,7 @@ def _with_guess(
         errors[fourier.position[support]] = rest.standard_errors[row]
     held_out = guessed[rest.held_out]
     full, predicted = rest.full, rest.full_predictions
-    by = ", ".join(f"{slope:.2f}" for slope in slopes[:4])
-    more = ", ..." if len(slopes) > 4 else ""
+    by = " and ".join(map(_shown, factors))
     return replace(
         rest,
         fourier=fourier,
@@ -156,8 +189,13 @@ def _with_guess(
         held_out_predictions=rest.held_out_predictions + held_out,
         full=None if full is None else _Sum(full, scaled),
         full_predictions=None if predicted is None else predicted + held_out,
-        reason=f"a first guess, times {by}{more}; of what it misses: {rest.reason}",
+        reason=f"a first guess, times {by}; of what it misses: {rest.reason}",
     )
+
+
+def _shown(factors: Array) -> str:
+    """Those of the first few outputs."""
+    return ", ".join(f"{x:.3g}" for x in factors[:4]) + ", ..." * (len(factors) > 4)
 
 
 def _sum(one: SparseFourier, other: SparseFourier) -> SparseFourier:

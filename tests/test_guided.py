@@ -27,7 +27,7 @@ class Unguided(Guided):
         blank = SparseFourier.from_terms(
             plan.masks.shape[1], [()], np.zeros((1, values.shape[1]))
         )
-        return Guided(self.method, blank).recover(plan, values, rng)
+        return Guided(self.method, (blank,)).recover(plan, values, rng)
 
 
 class TestGuided(MethodContract):
@@ -81,6 +81,38 @@ def test_a_guess_that_is_noise_does_little_harm() -> None:
     assert r2(bad, truth, True) > r2(plain, truth, True) - 0.02
 
 
+def test_guesses_that_know_different_players_are_mixed() -> None:
+    truth, effects = dense_game()
+    half = (np.arange(N) < N // 2)[:, None]
+    noise = np.random.default_rng(3).normal(size=(N, 2))
+    parts = [5 * effects * half, 0.1 * effects * ~half, noise]
+    scores = [
+        r2(
+            spex.explain(
+                truth,
+                players=N,
+                method=Guided.additive(ProxySpex(max_order=2), *guesses),
+                budget=100,
+            ),
+            truth,
+            True,
+        )
+        for guesses in (parts, parts[::-1], parts[:1])
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+    assert scores[0] > scores[2] + 0.05
+
+
+def test_the_mix_is_the_best_with_nothing_below_zero() -> None:
+    truth, effects = dense_game()
+    rng = np.random.default_rng(0)
+    masks = rng.random((200, N)) < 0.5
+    guesses = [effects[:, :1], -effects[:, :1] + rng.normal(size=(N, 1))]
+    method = Guided.additive(ProxySpex(max_order=2), *guesses)
+    e = spex.explain_values(masks, masks @ effects[:, :1], method=method)
+    assert "first guess, times 1 and 0;" in e.provenance.reason
+
+
 def test_the_surrogate_is_the_spectrum_and_predicts_what_was_held_out() -> None:
     truth, effects = dense_game()
     method = Guided.additive(ProxySpex(max_order=2), effects)
@@ -102,7 +134,7 @@ def test_the_value_with_no_player_does_not_set_the_slope(keep: float) -> None:
 
     method = Guided.additive(ProxySpex(max_order=2, keep=keep), effects[:, :1])
     e = spex.explain(game, players=N, method=method, budget=80)
-    assert "first guess, times 1.00" in e.provenance.reason
+    assert "first guess, times 1;" in e.provenance.reason
     assert e.faithfulness > 0.99
 
 
@@ -116,6 +148,10 @@ def test_guesses_of_something_else_are_refused() -> None:
             np.zeros(60),
             method=method,
         )
+    with pytest.raises(MethodError, match="4 players and 2 outputs, 5 players and 2"):
+        Guided.additive(ProxySpex(), np.ones((5, 2)), np.ones((4, 2)))
+    with pytest.raises(MethodError, match="of nothing"):
+        Guided.additive(ProxySpex())
     for other in ("proxyspex", Spex()):
         with pytest.raises(MethodError, match="cannot be guided"):
-            Guided(other, method.guess)  # type: ignore[arg-type]
+            Guided(other, method.guesses)  # type: ignore[arg-type]
