@@ -17,8 +17,9 @@ Ours takes for a circuit the subset with the largest value by its spectrum (exac
 search), for CMD the one whose value is closest to the intact model's. What is spent on
 running the circuits is the same for all and not counted. `ours, all sizes` learns from
 as many masks of few heads as of many, at equal ablations; `ours, tried` does so, too,
-and keeps a fifth back to run several proposals for each size. `--planted` counts
-seeds in which the planted pairs are among the three strongest interactions.
+but keeps two fifths back to run several proposals for each size (`spex.trials`).
+`--planted` counts seeds in which the planted pairs are among the three strongest
+interactions.
 """
 
 import argparse
@@ -140,7 +141,12 @@ def rows_of(task: Task, seed: int, options: argparse.Namespace, done: set[Any]) 
                 yield {**cell, **measured(make(paid, seed), task, np.empty(0))}
 
 
-GRADIENT_NAMES = ("attribution patching", "EAP-IG, all heads", "EAP-IG, by layer")
+GRADIENT_NAMES = (
+    "attribution patching",
+    "EAP-IG, inputs",
+    "EAP-IG, all heads",
+    "EAP-IG, by layer",
+)
 
 
 def key(row: dict[str, Any]) -> tuple[Any, ...]:

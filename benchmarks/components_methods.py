@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -10,13 +10,14 @@ import numpy as np
 from components_tasks import Task, kept
 
 from proxyspex import ProxySpex
+from spex.proposals import Aim
 from spex.search import best_subset
 from spex.spectrum import SparseFourier, characters
+from spex.trials import best_tried
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # MIB's
 PRUNED = (0.25, 0.5, 0.75)
 SEARCH = 1.0  # seconds
-ROUNDS = 3  # in which circuits are run, about
 ALL_SIZES = ProxySpex(design="shapley")  # as many masks of few heads as of many
 Array = np.ndarray
 Choose = Callable[[int], Array]
@@ -159,76 +160,31 @@ def mean_difference(paid: Paid, seed: int) -> Found:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
-    """Circuits that were run: the best of a size, by what it does.
-
-    Attributes:
-        masks, values: all that were paid for.
-        losses: what is to be small, of values: minus the behaviour, and its distance
-            from the intact model's.
-        choices: for each loss, circuits by the last spectrum.
-    """
-
-    masks: Array
-    values: Array
-    losses: tuple[Callable[[Array], Array], Callable[[Array], Array]]
-    choices: tuple[Choose, Choose]
-
-    def best(self, size: int, which: int) -> Array:
-        """Of those run, or where there is none, what the spectrum says."""
-        rows = np.flatnonzero(self.masks.sum(axis=1) == size)
-        if not len(rows):
-            return self.choices[which](size)
-        return self.masks[rows[self.losses[which](self.values[rows]).argmin()]]
-
-    def next_to_best(
-        self, size: int, which: int, spectrum: SparseFourier, count: int
-    ) -> Array:
-        """Of the masks an exchange away from the best, those that promise most."""
-        trial = exchanges(self.best(size, which))
-        known = {mask.tobytes() for mask in self.masks}
-        trial = trial[[mask.tobytes() not in known for mask in trial]]
-        order = self.losses[which](spectrum(trial)[:, 0]).argsort()
-        return trial[order[:count]]
-
-
 def tried(paid: Paid, seed: int) -> Found:
-    """A fifth of the budget runs circuits that the spectrum proposes for each size.
+    """The best of the sets that were run, of each size that is asked for below."""
+    task, budget = paid.task, len(paid.values)
+    n = len(task.players)
+    most = np.copysign(np.inf, task.full - task.empty)
+    of_mib = {round(part * n) for part in FRACTIONS}
+    aims = [Aim(size, most) for size in sizes(n)]
+    aims += [Aim(size, task.full) for size in sizes(n) if size in of_mib]
+    trials = best_tried(
+        task.oracle,
+        aims,
+        budget=budget,
+        method=ALL_SIZES,
+        seed=seed,
+        ledger=task.ledger,
+    )
+    best = {trial.aim: kept(n, trial.players) for trial in trials}
 
-    In rounds: what they turn out to do is learned from, and proposals are made again,
-    by spectra of order 5 and 1 and among the exchanges next to the best so far.
-    """
-    task, budget, full = paid.task, len(paid.values), paid.task.full
-    wanted = sizes(len(task.players))
-    sign = np.sign(full - task.empty)
-    losses = (lambda v: -sign * v, lambda v: np.abs(v - full))
-    method, left = ALL_SIZES, budget // 5
-    rounds = max(1, left // ROUNDS)
-    plan = method.plan(len(task.players), budget - left, np.random.default_rng(seed))
-    while True:
-        values = task(plan.masks)
-        spectra = [
-            replace(method, max_order=order)
-            .recover(plan, values[:, None], np.random.default_rng(seed))
-            .fourier
-            for order in (5, 1)
-        ]
-        choices = [by_spectrum(spectrum, full) for spectrum in spectra]
-        run = Run(plan.masks, values, losses, choices[0])
-        proposed = [c(size) for pair in choices for c in pair for size in wanted]
-        count = max(1, rounds // (2 * len(wanted)))
-        for size in wanted:
-            for which in (0, 1):
-                proposed += [*run.next_to_best(size, which, spectra[0], count)]
-        known = {mask.tobytes() for mask in plan.masks}
-        distinct = {mask.tobytes(): mask for mask in proposed}
-        fresh = [mask for code, mask in distinct.items() if code not in known][:left]
-        if not fresh:
-            break
-        left -= len(fresh)
-        plan = method.extended(plan, np.array(fresh))
-    return Found(None, lambda s: run.best(s, 0), lambda s: run.best(s, 1), budget)
+    def chosen(size: int, towards: float) -> Array:
+        is_end = size in (0, n)  # there is only one
+        return kept(n, range(size)) if is_end else best[Aim(size, towards)]
+
+    return Found(
+        None, lambda s: chosen(s, most), lambda s: chosen(s, task.full), budget
+    )
 
 
 def best_of_random(paid: Paid, seed: int) -> Found:

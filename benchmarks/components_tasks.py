@@ -3,16 +3,17 @@
 The gradients are of gates: a head's output z is replaced by r + g (z - r), where r is
 what the ablation puts in its place. At g = 1 for all heads the gradient is attribution
 patching (Nanda 2023; Syed et al. 2023, arXiv 2310.10348), the linear estimate of what
-leaving out a head costs; its mean over a path from 0 to 1 is integrated gradients
-(EAP-IG, Hanna et al. 2024, arXiv 2403.17806, with heads as nodes), over the gates of
-all heads together or of one layer at a time.
+leaving out a head costs; its mean over a path is integrated gradients (EAP-IG, Hanna et
+al. 2024, arXiv 2403.17806, with heads as nodes). The published path is over what the
+model reads, from the embeddings of a corrupted prompt to those of the prompt. Two more
+are over gates from 0 to 1, of all heads together or of one layer at a time.
 """
 
 import csv
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ class Gates:
     """The behaviour and its gradient where heads are turned down, not off."""
 
     def __init__(self, task: Task) -> None:
-        self.model = task.loaded.model
+        self.task, self.model = task, task.loaded.model
         self.behaviour = BEHAVIOURS[task.behaviour]
         self.layers = find_layers(self.model)
         self.encoded = encode_prompts(task.loaded, task.prompts, self.behaviour.needs)
@@ -126,33 +127,39 @@ class Gates:
         self.replacement = Zeros() if is_zero else Means(passes, self.encoded)
         self.num_heads = [layer.num_heads for layer in self.layers]
 
-    def _gated(self, number: int, gates: Any) -> Callable[..., Any]:
-        """A hook on the attention's output projection of a layer."""
+    def _own(self, number: int, gates: Any) -> Any:
+        """The gates (heads,) of a layer's coordinates."""
         layer = self.layers[number]
         start = sum(self.num_heads[:number])
-        own = gates[start : start + layer.num_heads].repeat_interleave(layer.head_width)
-        other = self.replacement.at(number, [0])
+        return gates[start : start + layer.num_heads].repeat_interleave(
+            layer.head_width
+        )
 
-        def hook(module: Any, args: Any) -> Any:
-            return (other + own * (args[0] - other), *args[1:])
+    def _gated(self, number: int, gates: Any) -> Callable[..., Any]:
+        """A hook on the attention's output projection of a layer."""
+        own, other = self._own(number, gates), self.replacement.at(number, [0])
+        return lambda module, args: (other + own * (args[0] - other), *args[1:])
 
-        return hook
+    @contextmanager
+    def hooked(self, make: Callable[[int], Callable[..., Any]]) -> Iterator[None]:
+        """With a hook at every output projection, made from the layer's number."""
+        with ExitStack() as stack:
+            for number, layer in enumerate(self.layers):
+                handle = layer.projection.register_forward_pre_hook(make(number))
+                stack.callback(handle.remove)
+            yield
 
     def value(self, gates: Any) -> Any:
         """The mean behaviour with these gates (heads,), differentiable."""
-        total = torch.zeros(())
-        with ExitStack() as stack:
-            for number, layer in enumerate(self.layers):
-                hook = self._gated(number, gates)
-                handle = layer.projection.register_forward_pre_hook(hook)
-                stack.callback(handle.remove)
-            for prompt in self.encoded:
-                total = total + self._measure(prompt)
+        with self.hooked(lambda number: self._gated(number, gates)):
+            total = sum(self._measure(prompt) for prompt in self.encoded)
         return total / len(self.encoded)
 
-    def _measure(self, prompt: Encoded) -> Any:
-        ids = torch.tensor([prompt.ids])
-        logits = self.model(input_ids=ids).logits
+    def _measure(self, prompt: Encoded, embedded: Any = None) -> Any:
+        """The behaviour on a prompt, or on embeddings (1, tokens, width) for it."""
+        ids = {"input_ids": torch.tensor([prompt.ids])}
+        inputs = ids if embedded is None else {"inputs_embeds": embedded}
+        logits = self.model(**inputs).logits
         logits = logits[:, list(prompt.places)] if prompt.places else logits[:, None]
         wrong = None if prompt.wrong is None else torch.tensor([prompt.wrong])
         read = Read(logits.float(), torch.tensor([prompt.targets]), wrong)
@@ -185,6 +192,71 @@ class Gates:
                 scores[start:end] += self.gradient(gates)[start:end] / STEPS
         return scores, STEPS * len(self.num_heads)
 
+    def integrated_inputs(self) -> tuple[Array, int]:
+        """The embeddings go from a corrupted prompt's to the prompt's, as published.
+
+        A head's score is what the ablation takes from its output on the prompt, times
+        the mean gradient of the behaviour by its output, at steps 1 / STEPS to 1.
+        """
+        total = np.zeros(sum(self.num_heads))
+        for prompt, start in zip(self.encoded, self._baselines(), strict=True):
+            taken = self._taken(prompt)
+            end = self._embedded(prompt.ids)
+            for step in range(1, STEPS + 1):
+                point = start + step / STEPS * (end - start)
+                gates = torch.zeros(len(total), requires_grad=True)
+                value = self.value_beside(prompt, point, taken, gates)
+                total += torch.autograd.grad(value, gates)[0].double().numpy()
+        return total / (STEPS * len(self.encoded)), STEPS  # the last is the intact run
+
+    def value_beside(
+        self, prompt: Encoded, point: Any, taken: Sequence[Any], gates: Any
+    ) -> Any:
+        """The behaviour where so many times what was taken is added, gates (heads,)."""
+
+        def adding(number: int) -> Callable[..., Any]:
+            change = self._own(number, gates) * taken[number]
+            return lambda module, args: (args[0] + change, *args[1:])
+
+        with self.hooked(adding):
+            return self._measure(prompt, point)
+
+    def _taken(self, prompt: Encoded) -> list[Any]:
+        """Layer by layer, heads' outputs on a prompt less what ablation puts there."""
+        taken: list[Any] = []
+
+        def noting(number: int) -> Callable[..., Any]:
+            other = self.replacement.at(number, [0])
+            return lambda module, args: taken.append(args[0] - other)
+
+        with torch.no_grad(), self.hooked(noting):
+            self._measure(prompt)
+        return taken
+
+    def _embedded(self, ids: Sequence[int]) -> Any:
+        return self.model.get_input_embeddings()(torch.tensor([ids])).detach()
+
+    def _baselines(self) -> list[Any]:
+        """Embeddings to start from, of each prompt.
+
+        The corrupted prompt's; where there is none, the mean over the words of all
+        prompts in the place of every word, while the tokens that the tokenizer adds at
+        the ends stay, as they would in a corrupted prompt.
+        """
+        task = self.task
+        if all(prompt.corrupted for prompt in task.prompts):
+            corrupted = [replace(p, text=p.corrupted) for p in task.prompts]
+            others = encode_prompts(task.loaded, corrupted, self.behaviour.needs)
+            return [self._embedded(other.ids) for other in others]
+        special = task.loaded.tokenizer.all_special_ids
+        words = [i for prompt in self.encoded for i in prompt.ids if i not in special]
+        mean = self._embedded(words).mean(dim=1)
+        starts = []
+        for prompt in self.encoded:
+            is_word = torch.tensor([[i not in special] for i in prompt.ids])
+            starts.append(mean.where(is_word, self._embedded(prompt.ids)))
+        return starts
+
 
 def freeze(loaded: LoadedModel) -> None:
     """Gradients are of gates only."""
@@ -196,6 +268,7 @@ GRADIENTS: dict[str, Callable[[Gates], tuple[Array, int]]] = {
     "attribution patching": Gates.attribution_patching,
     "EAP-IG, all heads": Gates.integrated,
     "EAP-IG, by layer": Gates.integrated_by_layer,
+    "EAP-IG, inputs": Gates.integrated_inputs,
 }
 
 

@@ -2,8 +2,10 @@
 scores that need no retraining."""
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
+from datamodels_packages import Layers, package_scores
 from datamodels_tasks import Array, Task, checkpoints, logits_and_gradients
 from sklearn.linear_model import LassoCV, LinearRegression, RidgeCV
 
@@ -51,6 +53,7 @@ def retraining_free(task: Task) -> dict[str, list[Array]]:
         "KNN-Shapley": [knn_shapley(task, count) for count in NEIGHBOURS],
         "TRAK": trak(task),
     }
+    found |= package_scores(task, models(task))
     if task.name == "text":
         return {"influence": [influence(task)], **found}
     return found
@@ -140,7 +143,7 @@ def trak(task: Task) -> list[Array]:
     """
     names = np.unique(task.labels)
     train, test = (np.searchsorted(names, part) for part in (task.labels, task.right))
-    nets = [_linear(task)] if task.name == "text" else checkpoints(task)
+    nets = models(task)
     sums = [np.zeros((len(train), len(test))) for _ in DAMPINGS]
     missing = np.zeros(len(train))
     for layers in nets:
@@ -156,7 +159,10 @@ def trak(task: Task) -> list[Array]:
     return [total * missing[:, None] for total in sums]
 
 
-def _linear(task: Task) -> list[tuple[Array, Array]]:
-    """The logistic head as a layer of two logits."""
+@cache
+def models(task: Task) -> list[Layers]:
+    """Trained on everything: networks, or the logistic head, a layer of two logits."""
+    if task.name != "text":
+        return checkpoints(task)
     weights = head_of(task, np.ones(len(task.labels), dtype=bool))[0] / 2
-    return [(np.outer(weights[:-1], [-1, 1]), weights[-1] * np.array([-1.0, 1.0]))]
+    return [[(np.outer(weights[:-1], [-1, 1]), weights[-1] * np.array([-1.0, 1.0]))]]

@@ -3,22 +3,29 @@
 How much of it is measured by faithfulness, (m(C) - m(none)) / (m(all) - m(none)) with
 m(C) the output where only C works (Mueller et al. 2025, MIB: A Mechanistic
 Interpretability Benchmark). A circuit is a small set that the surrogate says reaches a
-level of it; pruning keeps the best set of a given size. Both are then run, and players
-that a circuit does as well without are left out of it. What is proven is proven of the
-surrogate; of the model is known what was measured.
+level of it; pruning keeps the best set of a given size. Both are then run: players that
+a circuit does as well without are left out of it, and sets next to a pruned one are
+tried. What is proven is proven of the surrogate; of the model is known what was
+measured.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import copysign, inf
 from typing import Any
 
-from oracles import InputError, Ledger, Oracle
+import numpy as np
+from numpy.typing import NDArray
+
+from oracles import InputError, Ledger, Masks, Oracle
 from spex.components import components_of
 from spex.errors import SearchError
 from spex.explanation import Explanation
 from spex.influence import Removal, check_removals, predicted
+from spex.proposals import Aim
 from spex.search import Found, best_subset, smallest_sufficient
 from spex.spectrum import Support
+from spex.trials import Explained, Trial, Trials
 
 CIRCUIT, PRUNED = "circuit", "pruned"
 TRIES = 3
@@ -27,6 +34,12 @@ before sizes are bisected."""
 
 ROUNDS = 4
 """So many times n sets are run, at most, to leave players out of one circuit."""
+
+PRUNINGS = 16
+"""So many times the number of pruned models sets are tried, at most, besides those that
+the surrogate takes for the best."""
+
+PRUNING_ROUNDS = 3  # each but the first takes as long as the recovery did
 
 SHORT = 1e-5  # of the behaviour: a search goes up to a millionth of the effects
 NEGLIGIBLE = 1e-9  # of the values at the two ends: no scale to measure a part on
@@ -47,8 +60,8 @@ class Circuit:
         faithfulness: of what was measured: 1 as the intact model, 0 as none of it.
         tried: sets that were run to find it, itself included.
         is_smallest: of a circuit: by the surrogate no smaller set reaches the level. Of
-            a pruned set: by the surrogate none of this size does more. Proven of the
-            surrogate, which may be wrong about the model.
+            a pruned set: by the surrogate none of this size does more, nor does any
+            that was run. Proven of the surrogate, which may be wrong about the model.
         is_minimal: of a circuit: no player can be left out of it. Measured: the sets
             with one player less were run, and each falls short of the level; sets
             without several of the players were not.
@@ -125,6 +138,10 @@ def find_circuits(
     smaller set (`is_smallest`) is proven of the surrogate only, and not claimed where
     it was found wrong on the way.
 
+    A pruned model is the best of those of its size that were ablated before, the one
+    that the surrogate says does most, and more that are tried (`spex.trials`), at most
+    `PRUNINGS` for each of the sparsities.
+
     Args:
         oracle: the one explained.
         explanation: of a component oracle, or of any other.
@@ -147,7 +164,7 @@ def find_circuits(
     check_asked(levels, sparsities)
     search = _Search(oracle, explanation, output, ledger, time_limit)
     circuits = [search.circuit(level) for level in levels]
-    return circuits + [search.pruned(part) for part in sparsities]
+    return circuits + search.pruned(sparsities)
 
 
 def with_circuits(explanation: Explanation, circuits: Sequence[Circuit]) -> Explanation:
@@ -262,12 +279,40 @@ class _Search:
                 low = size
         return replace(reached, tried=max(tried, 1), is_smallest=False)
 
-    def pruned(self, sparsity: float) -> Circuit:
-        """The best set that leaves a part of the components out."""
+    def pruned(self, sparsities: Sequence[float]) -> list[Circuit]:
+        """The best sets run of those that leave parts of the components out."""
         removable = sorted(components_of(self._explanation)) or list(self._everyone)
-        count = min(max(round(sparsity * len(removable)), 1), len(removable))
-        size = len(self._everyone) - count
-        return self._best(PRUNED, sparsity, size, removable)
+        found = []
+        for part in sparsities:
+            count = min(max(round(part * len(removable)), 1), len(removable))
+            size = len(self._everyone) - count
+            found.append(self._best(PRUNED, part, size, removable))
+        if not found:
+            return []
+        masks = np.array([self._mask(circuit.players) for circuit in found])
+        values = np.array([one.measured for one in found], dtype=np.float64)
+        known = self._explanation.ablations
+        if known is not None:
+            masks = np.concatenate([known.masks, masks])
+            values = np.append(known.values[:, self._output], values)
+        aims = [Aim(len(one.players), copysign(inf, self._gap)) for one in found]
+        learn = Explained(self._explanation, self._output)
+        trials = Trials(aims, masks, values, learn, self._values, removable)
+        trials.run(PRUNINGS * len(aims), PRUNING_ROUNDS)
+        return [self._better(*pair) for pair in zip(found, trials.best(), strict=True)]
+
+    def _better(self, circuit: Circuit, trial: Trial | None) -> Circuit:
+        """What was tried, where that is not the circuit itself."""
+        if trial is None:
+            return circuit
+        tried = circuit.tried + trial.tried
+        if trial.players == circuit.players:
+            return replace(circuit, tried=tried)
+        value = self._predicted(trial.players)
+        better = self._told(
+            circuit.kind, circuit.asked, trial.players, value, trial.measured
+        )
+        return replace(better, tried=tried)
 
     def _best(
         self, kind: str, asked: float, size: int, removable: Collection[int]
@@ -322,6 +367,14 @@ class _Search:
             self._oracle, self._explanation, removals, ledger=self._ledger
         )
         return [one.measured for one in done]
+
+    def _values(self, masks: Masks) -> NDArray[np.float64]:
+        """What masks (m, n) turn out to do, (m,); NaN where there is no value."""
+        sets = [tuple(np.flatnonzero(mask).tolist()) for mask in masks]
+        return np.array(self._measured(sets), dtype=np.float64)
+
+    def _mask(self, kept: Support) -> NDArray[np.bool_]:
+        return np.isin(self._everyone, kept)
 
     def _removed(self, kept: Support) -> Support:
         return tuple(sorted(set(self._everyone) - set(kept)))

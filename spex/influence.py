@@ -11,21 +11,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import sqrt
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from oracles import (
-    Ablations,
-    InputError,
-    Ledger,
-    Masks,
-    Oracle,
-    Progress,
-    UnansweredError,
-    run,
-)
+from oracles import Ledger, Oracle, Progress
+from spex.ablated import noise_without, values_without
 from spex.errors import InteractionIndexError, SearchError
 from spex.explanation import Explanation
 from spex.interaction import Interaction
@@ -118,8 +109,8 @@ class Removal:
         measured: value of the output when they were really removed; None before
             `check_removals`, or if there was no value.
         noise: standard deviation of a single measured value; None if it is not known.
-        tried: sets that the oracle was asked for to find it, itself included; 0 before
-            `check_removals`.
+        tried: sets that the oracle was asked for to find it; 0 before `check_removals`,
+            or where what was known, or asked for another output, told it.
         kind: "flip", which is to take the output across 0; or "subset", everything but
             the players that are best kept alone.
     """
@@ -146,14 +137,6 @@ class Removal:
     def to_json(self) -> dict[str, Any]:
         """As JSON-ready data; the inverse of `from_json`."""
         return {**asdict(self), "players": list(self.players)}
-
-
-@runtime_checkable
-class Noisy(Protocol):
-    """An oracle that measures its own noise, as `oracles.data.DataOracle` does."""
-
-    def noise_floor(self, masks: Masks, draws: int = 2) -> NDArray[np.float64]:
-        """Variance of each output (k,) at the same mask, 0 if it has none."""
 
 
 def indices(index: str) -> tuple[str, str]:
@@ -295,48 +278,31 @@ def check_removals(
         InputError: another oracle than the one explained.
         OracleError: it failed; see `oracles.errors`.
     """
-    known = explanation.ablations
-    is_other = known is not None and known.fingerprint != oracle.fingerprint
-    if is_other or tuple(oracle.players) != explanation.players:
-        raise InputError(
-            "the explanation is of another oracle. Pass the oracle it was made with."
-        )
-    if not removals:
-        return []
-    # the full input is among them, so that all removals may be without a value
-    masks = np.ones((len(removals) + 1, len(explanation.players)), dtype=bool)
-    for row, removal in enumerate(removals):
-        masks[row, list(removal.players)] = False
-    done = run(
-        oracle,
-        masks,
-        ledger=ledger,
-        earlier=_known(explanation, oracle.fingerprint),
-        most_unanswered=1.0,
-        progress=progress,
-    )
-    noise = _noise(oracle, explanation, np.delete(masks, done.unanswered, axis=0)[:-1])
-    return [
+    sets = [removal.players for removal in removals]
+    values = values_without(oracle, explanation, sets, ledger=ledger, progress=progress)
+    found = [
         replace(
             removal,
-            measured=None if row in done.unanswered else float(values[removal.output]),
-            noise=None if noise is None else float(noise[removal.output]),
+            measured=None if np.isnan(row).any() else float(row[removal.output]),
             tried=removal.tried + 1,
         )
-        for row, (removal, values) in enumerate(
-            zip(removals, done.values[:-1], strict=True)
-        )
+        for removal, row in zip(removals, values, strict=True)
     ]
+    return told_noise(oracle, explanation, found)
 
 
-def _known(explanation: Explanation, fingerprint: str) -> Ablations:
-    """What the explanation holds, which is the full input if nothing else."""
-    masks = np.ones((1, len(explanation.players)), dtype=bool)
-    values = explanation.intact[None]
-    if explanation.ablations is not None:
-        masks = np.concatenate([explanation.ablations.masks, masks])
-        values = np.concatenate([explanation.ablations.values, values])
-    return Ablations(masks, values, fingerprint)
+def told_noise(
+    oracle: Oracle, explanation: Explanation, removals: Sequence[Removal]
+) -> list[Removal]:
+    """Removals with the standard deviation of a single value, if it can be told.
+
+    An oracle that measures its own noise does so where some of them have a value.
+    """
+    sets = [one.players for one in removals if one.measured is not None]
+    noise = noise_without(oracle, explanation, sets[:NOISE_MASKS])
+    if noise is None:
+        return list(removals)
+    return [replace(one, noise=float(noise[one.output])) for one in removals]
 
 
 def has_flipped(explanation: Explanation, removal: Removal) -> bool | None:
@@ -374,17 +340,3 @@ def _error(explanation: Explanation, output: int) -> float:
     explained = float(explanation.energy_by_order[1:, output].sum())
     r2 = min(max(explanation.faithfulness.per_output[output], 0.5), 1.0)
     return sqrt(explained * (1 - r2) / r2)
-
-
-def _noise(
-    oracle: Oracle, explanation: Explanation, masks: Masks
-) -> NDArray[np.float64] | None:
-    """Standard deviation of a single value, (k,); None if it is not known."""
-    if explanation.noise_floor is not None:
-        return np.sqrt(explanation.noise_floor)
-    if not isinstance(oracle, Noisy) or not len(masks):
-        return None
-    try:
-        return np.sqrt(oracle.noise_floor(masks[:NOISE_MASKS]))
-    except UnansweredError:  # with another seed one of them has no value
-        return None

@@ -13,6 +13,7 @@ from spex.coded.field import Field
 from spex.coded.shapes import shape_for, smallest_budget
 from spex.errors import BudgetError, MethodError
 from spex.exact import Exact
+from spex.guided import Guided
 from spex.method import Learner, Method
 
 GROUP = "spex.methods"
@@ -126,7 +127,14 @@ def _given(method: Method[Any], num_players: int, budget: int) -> Choice:
             f"budget={budget} is below the {needed} ablations that {name} needs for "
             f"{num_players} players. Pass budget={needed} or more."
         )
-    return Choice(method, name, "given by the caller")
+    return Choice(method, name, _told(method))
+
+
+def _told(method: Method[Any]) -> str:
+    """What an object is, as no name says why it was chosen."""
+    if isinstance(method, Guided):
+        return f"{type(method.method).__name__} with a first guess"
+    return "with settings of its own"
 
 
 def _automatic(num_players: int, budget: int, max_order: int) -> tuple[str, str]:

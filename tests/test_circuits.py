@@ -14,12 +14,14 @@ from spex import Explanation, SparseFourier, explain, load
 from spex.circuits import (
     CIRCUIT,
     PRUNED,
+    PRUNINGS,
     ROUNDS,
     TRIES,
     circuits_of,
     find_circuits,
     with_circuits,
 )
+from spex.search import best_subset
 from spex.testing import planted
 
 PLAYERS = 7
@@ -71,6 +73,31 @@ def test_pruning_keeps_the_best_set_of_its_size(seed: int, part: float) -> None:
     best = max(sign * value(oracle, kept) for kept in combinations(everyone, size))
     assert sign * pruned.measured == pytest.approx(best, abs=1e-6)
     assert pruned.is_smallest
+
+
+@pytest.mark.parametrize(("seed", "other"), [(0, 1), (2, 3), (5, 8)])
+def test_a_pruned_model_is_the_best_of_several_where_the_surrogate_is_wrong(
+    seed: int, other: int
+) -> None:
+    """It knows some ablations, and takes the function for another one."""
+    oracle, _ = exact(seed)
+    found = explain(oracle, method="proxyspex", budget=40)
+    wrong = replace(found, fourier=planted(PLAYERS, other))
+    everyone = tuple(range(PLAYERS))
+    sign = np.sign(value(oracle, everyone) - value(oracle, ()))
+    for pruned in find_circuits(oracle, wrong, levels=(), sparsities=[0.3, 0.6]):
+        size = len(pruned.players)
+        first = best_subset(wrong.fourier, size, largest=sign > 0).kept
+        known = found.ablations
+        assert known is not None
+        rows = known.masks.sum(axis=1) == size
+        before = [value(oracle, first), *known.values[rows, 0]]
+        assert sign * pruned.measured >= max(sign * np.array(before)) - 1e-9
+        assert pruned.is_smallest <= (pruned.players == first)
+        assert 1 < pruned.tried <= 1 + 2 * PRUNINGS
+        sets = combinations(everyone, size)
+        values = np.array([sign * value(oracle, kept) for kept in sets])
+        assert (values > sign * pruned.measured + 1e-9).sum() <= 1  # or hardly less
 
 
 def test_what_falls_when_players_are_kept_is_a_behaviour_too() -> None:
@@ -172,7 +199,8 @@ class Unsure(FunctionOracle):
     ) -> Generator[tuple[list[int], np.ndarray], None, None]:
         missing = np.flatnonzero(masks[:, 0] & ~masks[:, 1]).tolist()
         rows = [row for row in range(len(masks)) if row not in missing]
-        yield rows, self.evaluate(masks[rows])
+        if rows:
+            yield rows, self.evaluate(masks[rows])
         if missing:
             raise UnansweredError(dict.fromkeys(missing, "no answer"), len(masks))
 
@@ -187,6 +215,21 @@ def test_what_cannot_be_measured_makes_no_circuit_minimal() -> None:
     assert circuit.players == (0, 1)
     assert circuit.is_smallest
     assert not circuit.is_minimal
+
+
+def test_pruned_models_without_a_value_are_passed_over() -> None:
+    truth = explain(FunctionOracle(both, 3, fingerprint="both"), budget=8)
+    unknown = replace(truth, ablations=None)
+    # it takes player 0 alone for the best
+    terms = {(): 0.5, (0,): -0.4, (1,): -0.05}
+    wrong = replace(unknown, fourier=SparseFourier.from_dict(3, terms))
+    [one, two] = find_circuits(
+        Unsure(both, truth.players), wrong, levels=(), sparsities=[0.6, 0.3]
+    )
+    assert one.measured == 0.0
+    assert one.players in ((1,), (2,))
+    assert two.players == (0, 1)
+    assert two.measured == 1.0
 
 
 def test_circuits_are_saved_with_the_explanation(tmp_path) -> None:  # type: ignore[no-untyped-def]

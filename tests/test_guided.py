@@ -104,7 +104,7 @@ def test_guesses_that_know_different_players_are_mixed() -> None:
 
 
 def test_the_mix_is_the_best_with_nothing_below_zero() -> None:
-    truth, effects = dense_game()
+    _, effects = dense_game()
     rng = np.random.default_rng(0)
     masks = rng.random((200, N)) < 0.5
     guesses = [effects[:, :1], -effects[:, :1] + rng.normal(size=(N, 1))]

@@ -1,18 +1,25 @@
 """The mixed oracle: which segments of a prompt act through which components."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oracles.base import Masks, Values, check_masks, distinct_masks
-from oracles.components.activations import Means, Replacement, Zeros
+from oracles.components.activations import (
+    Means,
+    Replacement,
+    Resampled,
+    Zeros,
+    intact_logs,
+)
 from oracles.components.behaviour import BEHAVIOURS
 from oracles.components.components import Directions, make_components
 from oracles.components.evaluation import Evaluation
 from oracles.components.layers import find_layers
-from oracles.components.oracle import check_varies, described
+from oracles.components.oracle import ABLATIONS, check_varies, described
 from oracles.components.passes import Passes
 from oracles.components.prompts import (
     Encoded,
@@ -32,10 +39,7 @@ from oracles.features.passes.encoding import (
 )
 from oracles.features.prompts.prompt import TextPrompt
 
-MIXED_ABLATIONS = ("zero", "mean")
-MIXED_BEHAVIOURS = tuple(
-    name for name, one in BEHAVIOURS.items() if "intact" not in one.reads
-)
+TOGETHER = 64  # masks, where every one's corrupted prompt has activations of its own
 
 
 class MixedOracle:
@@ -47,15 +51,23 @@ class MixedOracle:
     tokens it has after the intact prompt. That a segment acts through a component, so
     that it matters only where this works, shows as an interaction of the two.
 
+    The prompt is one, and so is the output: another prompt's segments are other
+    players. Make an oracle for each.
+
     Args:
         loaded: a causal or masked language model, or a sequence classifier.
         prompt: text with segments, as `oracles.features.text_prompt` makes it.
-        answer: what should follow it, or stand at the mask; or a class.
+        answer: what should follow it, or stand at the mask; or a class. The behaviour
+            "kl" needs none, and compares the distributions at all its tokens, or what
+            follows the prompt if there are none.
         wrong: what the answer is compared with by the logit difference.
         unit, layers, groups, directions: of components; see `ComponentOracle`.
-        behaviour: one of `MIXED_BEHAVIOURS`.
-        ablation: of components: "mean", over all tokens of the reference, or "zero";
-            see `ComponentOracle`.
+        behaviour: one of `behaviour.BEHAVIOURS`; "kl" is from the intact prompt.
+        ablation: of components: "zero"; "mean", over all tokens of the reference; or
+            "resample", the activations at the same token of the corrupted prompt,
+            written without the same segments; see `ComponentOracle`.
+        corrupted: for the ablation "resample": the prompt with what matters changed, of
+            as many segments, each of as many tokens.
         reference: texts for the ablation "mean"; the intact prompt by default, without
             the answer.
         batch_size: rows in one forward pass; see `ComponentOracle`.
@@ -74,8 +86,9 @@ class MixedOracle:
         loaded: LoadedModel,
         prompt: TextPrompt,
         *,
-        answer: str,
+        answer: str = "",
         wrong: str = "",
+        corrupted: TextPrompt | None = None,
         unit: str = "head",
         layers: Sequence[int] | None = None,
         groups: int | Sequence[Sequence[tuple[int, int]]] | None = None,
@@ -85,25 +98,30 @@ class MixedOracle:
         reference: Sequence[str] = (),
         batch_size: int | None = None,
     ) -> None:
-        checked_choice(behaviour, MIXED_BEHAVIOURS, "behaviour")
-        checked_choice(ablation, MIXED_ABLATIONS, "ablation")
+        checked_choice(behaviour, tuple(BEHAVIOURS), "behaviour")
+        checked_choice(ablation, tuple(ABLATIONS), "ablation")
+        _check_settings(prompt, corrupted, ablation, reference)
         self._loaded, self._prompt, self._batch_size = loaded, prompt, batch_size
+        self._corrupted = corrupted
         self._behaviour = BEHAVIOURS[behaviour]
         self._text, _ = intact_and_empty(prompt)
         task = TaskPrompt(self._text, answer, wrong)
-        needs = {*self._behaviour.needs, "answer"}
-        [self._intact] = encode_prompts(loaded, [task], sorted(needs))
+        own = self._behaviour.needs
+        needs = tuple({*own, "answer"}) if own else ()  # a text alone is no answer here
+        [self._intact] = encode_prompts(loaded, [task], needs)
         found = find_layers(loaded.model)
         self._made = make_components(
             found, unit, within=layers, groups=groups, directions=directions
         )
         self._passes = Passes(loaded, found, self._made.sites)
         self._replacement = self._replaced(ablation, reference)
+        is_compared = "intact" in self._behaviour.reads
+        self._logs = intact_logs(self._passes, [self._intact]) if is_compared else []
         self.components = self._made.players
         self.found = tuple(layer.found for layer in found)
         self.players = (*prompt.players, *(one.name for one in self.components))
         self.outputs = (behaviour,)
-        self.description: Mapping[str, Any] = {
+        self.description: dict[str, Any] = {
             **prompt.description,
             **described(loaded, self._made, unit),
             "behaviour": behaviour,
@@ -112,6 +130,8 @@ class MixedOracle:
             "answer": answer,
             "wrong": wrong,
         }
+        if corrupted is not None:
+            self.description |= {"corrupted": dict(corrupted.description)}
         check_varies(self.evaluate, len(self.players), behaviour)
 
     @cached_property
@@ -122,30 +142,62 @@ class MixedOracle:
     def evaluate(self, masks: Masks) -> Values:
         """The behaviour with each mask's segments and components, (m, 1)."""
         masks = check_masks(masks, len(self.players))
+        size = len(masks) if self._corrupted is None else TOGETHER
+        parts = [masks[i : i + size] for i in range(0, len(masks), max(1, size))]
+        return np.concatenate([np.empty(0), *map(self._measured, parts)])[:, None]
+
+    def _measured(self, masks: Masks) -> NDArray[np.float64]:
+        """Values (m,) of masks that are run together."""
         count = len(self._prompt.players)
         segments, components = masks[:, :count], masks[:, count:]
         first, place = distinct_masks(segments)
+        encoded = self._encoded(self._prompt.write_all(segments[first]))
         evaluation = Evaluation(
             self._passes,
             self._made,
-            self._encoded(self._prompt.write_all(segments[first])),
+            encoded,
             self._behaviour,
-            self._replacement,
+            self._replacement or self._resampled(segments[first], encoded),
+            self._logs * len(encoded),
             self._batch_size,
         )
-        rows = np.arange(len(masks))
-        return evaluation.values_of_pairs(components, rows, place)[:, None]
+        return evaluation.values_of_pairs(components, np.arange(len(masks)), place)
 
-    def _replaced(self, ablation: str, reference: Sequence[str]) -> Replacement:
+    def _replaced(self, ablation: str, reference: Sequence[str]) -> Replacement | None:
+        """What is the same under every mask; None for the ablation "resample"."""
         if ablation == "zero":
-            if reference:
-                raise InputError(
-                    'reference goes with ablation="mean", and ablation="zero". Leave '
-                    "it out."
-                )
             return Zeros()
-        others = encode_texts(self._loaded, reference or [self._text])
-        return Means(self._passes, others)
+        if ablation == "mean":
+            others = encode_texts(self._loaded, reference or [self._text])
+            return Means(self._passes, others)
+        alone = np.eye(len(self._prompt.players), dtype=bool)
+        masks = np.concatenate([alone, ~alone])
+        self._corrupt(masks, self._encoded(self._prompt.write_all(masks)))
+        return None
+
+    def _resampled(self, segments: Masks, encoded: Sequence[Encoded]) -> Resampled:
+        """Activations of the corrupted prompt without the same segments."""
+        return Resampled(self._passes, self._corrupt(segments, encoded))
+
+    def _corrupt(self, segments: Masks, encoded: Sequence[Encoded]) -> list[Encoded]:
+        """The corrupted form of each prompt, token by token.
+
+        Raises:
+            InputError: one has not as many tokens.
+        """
+        assert self._corrupted is not None
+        others = self._encoded(self._corrupted.write_all(segments))
+        for kept, one, other in zip(segments, encoded, others, strict=True):
+            if len(one.ids) != len(other.ids):
+                names = zip(self._prompt.players, kept.tolist(), strict=True)
+                words = " ".join(name for name, is_kept in names if is_kept)
+                raise InputError(
+                    f"with the segments {words!r} alone the prompt has "
+                    f"{len(one.ids)} tokens and its corrupted form {len(other.ids)}. "
+                    "Activations are put in token by token: write every segment of "
+                    "both with as many."
+                )
+        return others
 
     def _encoded(self, texts: Sequence[str]) -> list[Encoded]:
         """Prompts as tokens, asked for the intact one's answer."""
@@ -155,7 +207,7 @@ class MixedOracle:
             found = []
             for ids in encoder.prompts(texts):
                 last = len(ids) - 1
-                places = tuple(range(last, last + len(targets)))
+                places = tuple(range(last, last + len(self._intact.places)))
                 found.append(Encoded((*ids, *targets[:-1]), places, targets, wrong))
                 check_length(len(found[-1].ids), loaded.max_tokens)
             return found
@@ -176,3 +228,31 @@ class MixedOracle:
                 "prefix or suffix, or pin it."
             )
         return found
+
+
+def _check_settings(
+    prompt: Any, corrupted: TextPrompt | None, ablation: str, reference: Sequence[str]
+) -> None:
+    """Refuse a prompt that is not one, and settings of another ablation."""
+    if isinstance(prompt, str | Sequence):
+        raise InputError(
+            "prompt must be one text cut into segments, as text_prompt makes it. "
+            "Another prompt's segments are other players: make an oracle for each."
+        )
+    if reference and ablation != "mean":
+        raise InputError(
+            f'reference goes with ablation="mean", and ablation={ablation!r}. Leave '
+            "it out."
+        )
+    if (corrupted is not None) != (ablation == "resample"):
+        given = "none is given" if corrupted is None else "one is given"
+        raise InputError(
+            f'the ablation "resample" needs a corrupted prompt and no other takes one; '
+            f"ablation={ablation!r}, and {given}."
+        )
+    counts = [len(one.players) for one in (prompt, corrupted) if one is not None]
+    if len(set(counts)) > 1:
+        raise InputError(
+            f"the prompt has {counts[0]} segments and its corrupted form {counts[1]}. "
+            "Each is removed from both: cut both into as many."
+        )

@@ -15,6 +15,7 @@ from oracles.components.activations import (
     Replacement,
     Resampled,
     Zeros,
+    intact_logs,
 )
 from oracles.components.behaviour import BEHAVIOURS
 from oracles.components.components import Components, Directions, make_components
@@ -128,8 +129,10 @@ class ComponentOracle:
         }
         passes = Passes(loaded, found, made.sites)
         replacement = ABLATIONS[ablation](passes, others)
+        is_compared = "intact" in self._behaviour.reads
+        logs = intact_logs(passes, encoded) if is_compared else []
         self._evaluation = Evaluation(
-            passes, made, encoded, self._behaviour, replacement, batch_size
+            passes, made, encoded, self._behaviour, replacement, logs, batch_size
         )
         check_varies(self._evaluation.values, len(self.players), behaviour)
 

@@ -6,13 +6,14 @@ touched. What a hook does depends on the pass its thread is in (`Pass`), so that
 can run side by side; outside of a pass it does nothing.
 
 Layers below the first one that must run are not computed: they hand on the hidden
-states that a clean pass left at that height. Nor are the attention of that layer and,
-for tokens whose logits are not read, the end of the last layer; see `shortcuts`.
+states that another pass left at that height. Nor are the attention of that layer and,
+for tokens whose logits are not read, the end of the last layer; see `shortcuts`. A pass
+that is there for such states stops where they are known.
 """
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from threading import RLock
@@ -50,6 +51,7 @@ class Pass:
             are missing are left alone.
         others: site -> what takes the place of ablated coordinates.
         start: lowest layer that runs; those below hand on `hidden`.
+        stop: lowest layer that does not run, but for its heads; None if all run.
         hidden: what comes out of layer start - 1, (rows, tokens, width).
         known: what the heads of layer start put out, (rows, tokens, coordinates); None
             if that has to be computed.
@@ -64,6 +66,7 @@ class Pass:
     kept: dict[int, Any] = field(default_factory=dict)
     others: dict[int, Any] = field(default_factory=dict)
     start: int = 0
+    stop: int | None = None
     hidden: Any = None
     known: Any = None
     wanted: frozenset[int] = frozenset()
@@ -159,7 +162,10 @@ class Passes:
             yield
 
     def run(self, ids: Any, setting: Pass) -> Any:
-        """Logits (rows, places, v), in float32, of token ids (rows, tokens)."""
+        """Logits (rows, places, v), in float32, of token ids (rows, tokens).
+
+        Those of a pass that stops mean nothing.
+        """
         inputs = {"input_ids": ids, "attention_mask": ids.new_ones(ids.shape)}
         setting.size = (ids.shape[0], ids.shape[1])
         setting.reads = self._reads(ids, setting)
@@ -212,6 +218,8 @@ class Passes:
         setting: Pass | None = getattr(self._local, "setting", None)
         if setting is not None and layer.index in setting.wanted:
             setting.heads[layer.index] = args[0]
+            if layer.index == setting.stop:
+                raise _HeadsKnownError
 
     def _run_attention(
         self, layer: Layer, attention: Attention, compute: Any, args: Any, kwargs: Any
@@ -224,9 +232,13 @@ class Passes:
     def _run_layer(self, layer: Layer, compute: Any, args: Any, kwargs: Any) -> Any:
         setting: Pass | None = getattr(self._local, "setting", None)
         if setting is not None and layer.index < setting.start:
-            if not layer.num_outputs:
-                return setting.hidden
-            return (setting.hidden, *[None] * (layer.num_outputs - 1))
+            return _as_output(setting.hidden, layer)
+        if setting is not None and setting.stop is not None:
+            if layer.index == setting.stop and layer.index in self._attentions:
+                with suppress(_HeadsKnownError):
+                    compute(*args, **kwargs)
+            if layer.index >= setting.stop:
+                return _as_output(setting.states[setting.stop], layer)
         output = compute(*args, **kwargs)
         if setting is not None and layer.index + 1 in setting.wanted:
             hidden = output[0] if isinstance(output, tuple) else output
@@ -276,7 +288,19 @@ class Passes:
         if setting is None or setting.places is None:
             return None
         setting.is_narrowed = True
-        return (at(args[0], setting.places), *args[1:])
+        count = None if setting.stop is None else 0
+        return (at(args[0], setting.places[:, :count]), *args[1:])
+
+
+class _HeadsKnownError(Exception):
+    """Ends a layer of which only the heads' outputs are wanted."""
+
+
+def _as_output(hidden: Any, layer: Layer) -> Any:
+    """Hidden states as a layer returns them."""
+    if not layer.num_outputs:
+        return hidden
+    return (hidden, *[None] * (layer.num_outputs - 1))
 
 
 @contextmanager

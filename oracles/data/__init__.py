@@ -16,7 +16,11 @@ from oracles.data.table import Table, read_table
 from oracles.data.targets import Targets
 from oracles.data.texts import embed_texts
 from oracles.data.trainer import BatchTrainer, FunctionTrainer, Trainer
-from oracles.data.trainers.estimator import EstimatorTrainer
+from oracles.data.trainers.estimator import (
+    EstimatorTrainer,
+    classifier_named,
+    is_seeded,
+)
 from oracles.data.trainers.finetuning import FineTuning
 from oracles.data.trainers.heads import LogisticHead, RidgeHead
 from oracles.data.trainers.network import SmallNetwork
@@ -34,9 +38,11 @@ __all__ = [
     "Table",
     "Targets",
     "Trainer",
+    "classifier_named",
     "clusters",
     "embed_texts",
     "groups",
+    "is_seeded",
     "read_table",
     "single_examples",
     "visible_players",

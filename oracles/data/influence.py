@@ -6,12 +6,15 @@ keeping it adds -grad f H^-1 grad l_i to a value f. No retraining is needed, and
 interactions are not seen: a first guess for `spex.guided`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
 MOST_UNKNOWNS = 5000  # of a Hessian: 200 MB
+SIGNS = {"margin": 1, "loss": -1}  # of what is measured at a test point
 DAMPING = 1e-9  # of the Hessian's trace: a softmax leaves one direction free
 
 
@@ -56,3 +59,34 @@ def linear_influence(
     for a in range(c):
         moved -= slopes[:, a, None] * (inputs @ solved[a])
     return moved
+
+
+def similarity_of(
+    features: Array,
+    codes: NDArray[np.int64],
+    points: Array,
+    right: NDArray[np.int64],
+    outputs: Sequence[str],
+) -> Array | None:
+    """What an example is like says what it adds, (n, k), in no units.
+
+    The cosine of its features and a test point's, negative where its class is another;
+    for a loss, minus that. None where something else is measured. An example without
+    features, all 0, is like none.
+
+    Args:
+        features, codes: of the n examples, (n, d), and their classes.
+        points, right: of the t test points, likewise.
+        outputs: what is measured at them; see `Targets`.
+    """
+    if not outputs or not {*outputs} <= {*SIGNS}:
+        return None
+    one, other = _unit(features), _unit(points)
+    table = (one @ other.T) * np.where(codes[:, None] == right, 1.0, -1.0)
+    return np.hstack([SIGNS[kind] * table for kind in outputs])
+
+
+def _unit(rows: Array) -> Array:
+    """Of length 1, or 0."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(lengths > 0, lengths, 1.0)

@@ -167,13 +167,37 @@ class DataOracle:
             drawn.append(values)
         return np.var(drawn, axis=0, ddof=1).mean(axis=0)
 
+    def reseeded(self) -> "DataOracle":
+        """The same with the next seed: its values differ by the noise of training."""
+        return type(self)(
+            self._trainer,
+            self._targets,
+            players=self._players,
+            seed=self._seed + 1,
+            repeats=self._repeats,
+        )
+
     def influence(self) -> NDArray[np.float64] | None:
         """A first guess of what each player adds to each output, (n, k), untrained.
 
         The sum of its examples' influence; None if the trainer tells of none, or not
         for what is measured here. See `spex.Guided`.
         """
-        told = getattr(self._trainer, "influence", lambda targets: None)
+        return self._guess("influence")
+
+    def similarity(self) -> NDArray[np.float64] | None:
+        """A guess of what each player adds to each output, (n, k), in no units.
+
+        The sum of its examples' similarity to the test point, negative where the
+        classes differ; None as for `influence`. It says which examples, removed as a
+        whole, leave a model with nothing to tell it the class; see
+        `spex.flips.checked_flips`.
+        """
+        return self._guess("similarity")
+
+    def _guess(self, name: str) -> NDArray[np.float64] | None:
+        """What the trainer says of the examples, summed for each player."""
+        told = getattr(self._trainer, name, lambda targets: None)
         examples = told(self._targets)
         if examples is None:
             return None

@@ -10,7 +10,13 @@ import numpy as np
 
 from oracles import InputError, Ledger, Oracle
 from oracles.components import ABLATIONS, BEHAVIOURS, UNITS
-from spex.circuits import Circuit, check_asked, find_circuits, with_circuits
+from spex.circuits import (
+    PRUNINGS,
+    Circuit,
+    check_asked,
+    find_circuits,
+    with_circuits,
+)
 from spex.cli.options import add_output, add_recovery
 from spex.cli.results import check_outputs, opened_ledger, progress_bar, show
 from spex.cli.subject import QUANTIZED, text_of_file
@@ -119,8 +125,9 @@ def _add_answers(parser: argparse.ArgumentParser) -> None:
         type=_numbers,
         default=PARTS,
         metavar="LIST",
-        help="best models with these parts of the components removed, each run to see "
-        f"(default {','.join(map(str, PARTS))}; none to leave them out)",
+        help="best models with these parts of the components removed: of at most "
+        f"{PRUNINGS + 1} for each that are run beyond the budget (default "
+        f"{','.join(map(str, PARTS))}; none to leave them out)",
     )
 
 

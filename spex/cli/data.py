@@ -2,22 +2,21 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from oracles import InputError, Ledger, Oracle, UnansweredError
-from oracles.data import DataOracle
-from spex.cli.data_oracle import TRAINERS, DataTask
+from oracles import InputError, Ledger, Oracle
+from spex.cli.data_noise import with_noise, without_noise
+from spex.cli.data_oracle import DataTask
 from spex.cli.options import add_output, add_recovery
 from spex.cli.results import check_outputs, opened_ledger, progress_bar, show
 from spex.explain import explain
 from spex.explanation import Explanation
 from spex.flips import TRIES, checked_flips
 from spex.guided import Guided
-from spex.influence import NOISE_MASKS, check_removals, flips, with_removals
+from spex.influence import check_removals, flips, with_removals
 from spex.method import Method
 from spex.registry import LEARNER, MAX_ORDER, load_method
 from spex.subsets import best_subsets
@@ -97,10 +96,11 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--trainer",
-        choices=tuple(TRAINERS),
         default="logistic",
+        metavar="NAME",
         help="logistic (default), ridge: heads on frozen features; network: a small "
-        "one on them; finetune, lora: the model itself",
+        "one on them; finetune, lora: the model itself; or a classifier of "
+        "scikit-learn's on the features, such as RandomForestClassifier",
     )
     add(
         "--l2",
@@ -161,10 +161,9 @@ def _add_sets(parser: argparse.ArgumentParser) -> None:
     add(
         "--check",
         action="store_true",
-        help="train again without the examples whose removal is said to flip a "
-        f"prediction, and tell what happened; beyond the budget, up to {TRIES} "
-        "trainings for each test point, where the first do not flip it, and "
-        f"{2 * NOISE_MASKS} that tell the noise of training",
+        help="search for the fewest examples that a prediction flips without, by "
+        "training again without those that are said to flip it; beyond the budget, up "
+        f"to {TRIES} trainings for each test point",
     )
     add(
         "--best-subset",
@@ -178,7 +177,8 @@ def _add_sets(parser: argparse.ArgumentParser) -> None:
 def run_data(options: argparse.Namespace) -> int:
     """Explain, propose removals, check them if asked, show; the exit code.
 
-    Retrainings that check are the workers', too; those that tell the noise are not.
+    Where training is random, its noise is told, too. All retrainings are the workers',
+    if there are any.
     """
     check_outputs(options)
     task = DataTask.of(options)
@@ -187,22 +187,27 @@ def run_data(options: argparse.Namespace) -> int:
             print(f"spex: {told}", file=sys.stderr)
     with opened_ledger(options) as ledger:
         oracle = task.oracle()
-        method = _method(options, task, oracle.influence())
-        with _spread(oracle, options) as spread:
-            with progress_bar(options) as progress:
-                explanation = explain(
-                    spread,
-                    method=method,
-                    budget=task.budget,
-                    seed=options.seed,
-                    max_order=options.max_order,
-                    ledger=ledger,
-                    target_r2=options.target_r2,
-                    progress=progress,
-                )
-            if options.check:
-                explanation = _with_noise(oracle, explanation)
-            explanation = _with_removals(spread, explanation, options, ledger)
+        guess = oracle.influence()
+        method = _method(options, task, guess)
+        with _spread(oracle, options) as spread, progress_bar(options) as progress:
+            explanation = explain(
+                spread,
+                method=method,
+                budget=task.budget,
+                seed=options.seed,
+                max_order=options.max_order,
+                ledger=ledger,
+                target_r2=options.target_r2,
+                progress=progress,
+            )
+        if task.is_random:
+            with _spread(oracle.reseeded(), options) as again:
+                explanation = with_noise(again, explanation, ledger)
+        else:
+            explanation = without_noise(explanation)
+        both = (guess, oracle.similarity())
+        guesses = [one for one in both if one is not None]
+        explanation = _with_removals(oracle, explanation, guesses, options, ledger)
     return show(explanation, options)
 
 
@@ -242,6 +247,7 @@ def _spread(oracle: Oracle, options: argparse.Namespace) -> Iterator[Oracle]:
 def _with_removals(
     oracle: Oracle,
     explanation: Explanation,
+    guesses: Sequence[Any],
     options: argparse.Namespace,
     ledger: Ledger | None,
 ) -> Explanation:
@@ -251,20 +257,10 @@ def _with_removals(
         subsets = best_subsets(explanation, options.best_subset)
     if not options.check:
         return with_removals(explanation, flips(explanation) + subsets)
-    found = checked_flips(oracle, explanation, ledger=ledger)
-    found += check_removals(oracle, explanation, subsets, ledger=ledger)
+    with _spread(oracle, options) as spread:
+        found = checked_flips(spread, explanation, guesses=guesses, ledger=ledger)
+        found += check_removals(spread, explanation, subsets, ledger=ledger)
     return with_removals(explanation, found)
-
-
-def _with_noise(oracle: DataOracle, explanation: Explanation) -> Explanation:
-    """With the noise of training, measured at some of the subsets, 0 if it has none."""
-    known = explanation.ablations
-    if known is None or explanation.noise_floor is not None:
-        return explanation
-    with suppress(UnansweredError):  # some subset fails with other seeds
-        noise = oracle.noise_floor(known.masks[-NOISE_MASKS:])
-        return replace(explanation, noise_floor=noise)
-    return explanation
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -4,29 +4,34 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oracles import InputError
+from oracles import InputError, ModelError
 from oracles.data import (
     DataOracle,
     DataPlayers,
+    EstimatorTrainer,
     FineTuning,
     LogisticHead,
     RidgeHead,
     SmallNetwork,
     Table,
     Targets,
+    classifier_named,
     clusters,
     embed_texts,
     groups,
+    is_seeded,
     read_table,
     single_examples,
     visible_players,
 )
 from oracles.data.classes import Classes
+from spex.influence import NOISE_MASKS
 from spex.registry import default_budget
 
 Array = NDArray[np.float64]
@@ -75,6 +80,7 @@ class DataTask:
             )
         Classes.of(train.labels, len(train)).codes_of(test.labels)
         task = cls(options, train, test)
+        _ = task.classifier
         task.check_budget()
         task.check_sizes()
         return task
@@ -106,11 +112,29 @@ class DataTask:
         count, budget = self.num_players, self.budget
         visible = visible_players(count, budget)
         kind = "examples" if count == len(self.train) else "groups of examples"
+        more = f", and {NOISE_MASKS} more that tell their noise" * self.is_random
         return (
             f"up to {budget} trainings on subsets of {count} {kind}, each scored at "
-            f"{len(self.test)} test points; up to about {visible:.0f} equally strong "
-            "ones can be told from chance"
+            f"{len(self.test)} test points{more}; up to about {visible:.0f} equally "
+            "strong ones can be told from chance"
         )
+
+    @cached_property
+    def classifier(self) -> Any:
+        """The scikit-learn classifier that is trained; None if it is none of these.
+
+        Raises:
+            InputError: no trainer of that name, or a classifier that cannot be used.
+            ModelError: scikit-learn is missing.
+        """
+        return _classifier(self.options.trainer)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether training twice on the same examples may give different models."""
+        if self.classifier is not None:
+            return is_seeded(self.classifier)
+        return self.options.trainer not in HEADS
 
     @property
     def overruled(self) -> str:
@@ -166,7 +190,7 @@ class DataTask:
             ModelError: the model cannot be loaded.
         """
         options = self.options
-        trainer = TRAINERS[options.trainer](self)
+        trainer = TRAINERS.get(options.trainer, _estimator)(self)
         targets = Targets(
             self.test.texts if options.trainer in TUNING else self.features[1],
             self.test.labels,
@@ -200,8 +224,8 @@ class DataTask:
         else:
             texts = [*self.train.texts, *self.test.texts]
             vectors = embed_texts(texts, options.model, device=options.device)
-        # networks want numbers of about unit size, which embeddings do not have
-        if self.train.features or options.trainer == "network":
+        # most trainers want numbers of about unit size, which embeddings do not have
+        if self.train.features or options.trainer not in HEADS:
             vectors = _standardised(vectors, vectors[:count])
         return vectors[:count], vectors[count:]
 
@@ -222,6 +246,10 @@ def _head(make: Any) -> Callable[[DataTask], Any]:
 
 def _network(task: DataTask) -> Any:
     return SmallNetwork(task.features[0], task.train.labels, **_steps(task))
+
+
+def _estimator(task: DataTask) -> Any:
+    return EstimatorTrainer(task.classifier, task.features[0], task.train.labels)
 
 
 def _tuning(method: str) -> Callable[[DataTask], Any]:
@@ -251,7 +279,19 @@ TRAINERS: dict[str, Callable[[DataTask], Any]] = {
     "finetune": _tuning("full"),
     "lora": _tuning("lora"),
 }
-"""Name -> what makes the trainer of a task."""
+"""Name -> what makes the trainer of a task; others are scikit-learn's classifiers."""
+
+
+def _classifier(trainer: str) -> Any:
+    """As `DataTask.classifier`."""
+    if trainer in TRAINERS:
+        return None
+    try:
+        return classifier_named(trainer)
+    except InputError as error:
+        raise InputError(
+            f"--trainer {trainer}: {error} There are {', '.join(TRAINERS)}, too."
+        ) from None
 
 
 def _chosen(test: Table, options: argparse.Namespace) -> Table:
@@ -261,8 +301,25 @@ def _chosen(test: Table, options: argparse.Namespace) -> Table:
         raise InputError(f"--test-ids: {error}") from None
 
 
+def _is_classifier(model: str) -> bool:
+    """Whether it is one of scikit-learn's; looked up only if it may be, as all of its
+    modules are imported for that."""
+    if not (model.isidentifier() and model[0].isupper()) or Path(model).exists():
+        return False
+    try:
+        return classifier_named(model) is not None
+    except (InputError, ModelError):
+        return False
+
+
 def _check_options(options: argparse.Namespace) -> None:
     """Refuse options that contradict each other."""
+    if options.model is not None and _is_classifier(options.model):
+        raise InputError(
+            f"--model {options.model} is a classifier: pass it as --trainer "
+            f"{options.model}. --model names what embeds the texts, such as sentiment; "
+            "numbers of --feature-columns need none."
+        )
     is_tuned = options.trainer in TUNING
     if options.model is None and not options.feature_columns:
         raise InputError(
@@ -277,7 +334,7 @@ def _check_options(options: argparse.Namespace) -> None:
         )
     if options.l2 is not None and options.trainer not in HEADS:
         raise InputError(f"--l2 means nothing to --trainer {options.trainer}.")
-    if options.steps is not None and options.trainer in HEADS:
+    if options.steps is not None and options.trainer not in ("network", *TUNING):
         raise InputError(f"--steps means nothing to --trainer {options.trainer}.")
     if options.group_column is not None and options.clusters is not None:
         raise InputError(

@@ -229,8 +229,8 @@ def outcome(explanation: Explanation, found: Removal) -> str:
     tries = ""
     if found.tried > 1:
         tries = (
-            f" It is the last of {found.tried} sets trained without, each predicted to "
-            "go farther by what the one before fell short."
+            f" It is the best of {found.tried} sets that were tried for this output, "
+            "and of all others trained without."
         )
     return f"{trained_again(found)}: {verdict}.{tries}"
 

@@ -229,7 +229,7 @@ def test_what_has_no_value_and_how_many_were_tried_is_told() -> None:
     said = plain_text(render_html(with_removals(found, noted)))
     assert "Trained again, it has no value." in said
     assert "(how far that varies with the seed is not known): the prediction" in said
-    assert "It is the last of 3 sets trained without" in said
+    assert "It is the best of 3 sets that were tried" in said
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -98,14 +99,68 @@ class EstimatorTrainer:
         return measure.of_log_probs(with_absent(log_probs, counts))[0]
 
 
-def _check_classifier(estimator: Any) -> None:
+def classifier_named(name: str) -> Any:
+    """A scikit-learn classifier with its default settings, by the name of its class.
+
+    Raises:
+        ModelError: scikit-learn is missing.
+        InputError: there is none of that name, or it is one that `EstimatorTrainer`
+            cannot use as it is; names those that are meant, perhaps.
+
+    >>> classifier_named("KNeighborsClassifier")
+    KNeighborsClassifier()
+    """
+    known = _classifiers()
+    if name not in known:
+        lower = {one.lower(): one for one in known}
+        near = get_close_matches(name.lower(), lower, cutoff=0.5)
+        meant = " or ".join(lower[one] for one in near)
+        raise InputError(
+            f"{name!r} is no classifier of scikit-learn's."
+            + (f" Is {meant} meant?" if meant else "")
+        )
     try:
-        from sklearn.base import is_classifier
+        made = known[name]()
+    except TypeError:  # its arguments are classifiers
+        raise InputError(
+            f"{name} is made of other classifiers, which a name does not tell. Pass an "
+            "object of it to oracles.data.EstimatorTrainer, or name one of them."
+        ) from None
+    if getattr(made, "predict_proba", None) is None:
+        raise InputError(
+            f"{name} has no predict_proba, which margins and losses are made of. "
+            "LogisticRegression, GaussianNB or RandomForestClassifier do."
+        )
+    return made
+
+
+def _classifiers() -> Mapping[str, Any]:
+    """Classes of all classifiers, by name."""
+    _check_installed()
+    from sklearn.utils import all_estimators
+
+    return dict(all_estimators("classifier"))
+
+
+def is_seeded(estimator: Any) -> bool:
+    """Whether fitting it again to the same examples may give something else."""
+    return bool(_seeds(estimator))
+
+
+def _check_installed() -> None:
+    try:
+        import sklearn  # noqa: F401
     except ImportError as error:
         raise ModelError(
             f"EstimatorTrainer needs scikit-learn ({error}). Install it with "
             'pip install "spex-explain[data]".'
         ) from error
+
+
+def _check_classifier(estimator: Any) -> None:
+    _check_installed()
+    from sklearn.base import is_classifier
+
     if isinstance(estimator, type) or not is_classifier(estimator):
         raise InputError(
             f"estimator={estimator!r} is no scikit-learn classifier. Pass an object "

@@ -12,7 +12,12 @@ from scipy.special import log_expit, log_softmax, softmax
 from oracles.base import Values
 from oracles.data.arrays import as_matrix, digest_of
 from oracles.data.classes import Classes, scores_with_absent, with_absent
-from oracles.data.influence import MOST_UNKNOWNS, linear_influence, slopes_of
+from oracles.data.influence import (
+    MOST_UNKNOWNS,
+    linear_influence,
+    similarity_of,
+    slopes_of,
+)
 from oracles.data.targets import Measure, Targets
 from oracles.data.trainer import Indices
 from oracles.data.trainers.basis import Basis
@@ -120,6 +125,11 @@ class LogisticHead:
             np.append(np.full(points.shape[1] - 1, self._l2), 0.0),
             np.concatenate([s[:, :, None] * points[:, None] for s in slopes]),
         )
+
+    def similarity(self, targets: Targets) -> NDArray[np.float64] | None:
+        """How like each example is to each test point, (n, k), by the features;
+        see `oracles.data.influence.similarity_of`."""
+        return self._linear.similarity(targets)
 
     def _probabilities(self, margins: Array) -> Array:
         """Of all classes, from margins (l, c)."""
@@ -257,6 +267,10 @@ class RidgeHead:
         """Values (m, k) of m subsets; NaN where a fit did not converge."""
         return self._score(self._fit(kept), targets)
 
+    def similarity(self, targets: Targets) -> NDArray[np.float64] | None:
+        """As `LogisticHead.similarity`."""
+        return self._linear.similarity(targets)
+
     @cached_property
     def _start(self) -> NDArray[np.float64]:
         """Weights of all examples, (1, c, r + 1)."""
@@ -329,6 +343,17 @@ class _Linear:
                 f"{self.num_features}. Both need the same, from one encoder."
             )
         _ = Measure(self.classes, targets).right
+
+    def similarity(self, targets: Targets) -> NDArray[np.float64] | None:
+        """By the features, which the coordinates are rotated from."""
+        rotated = self.coordinates[:, :-1] @ self.basis.directions.T
+        return similarity_of(
+            rotated + self.basis.mean,
+            self.classes.codes,
+            as_matrix(targets.points, "the test points' features"),
+            Measure(self.classes, targets).right,
+            targets.outputs,
+        )
 
     def margins(
         self, weights: NDArray[np.float64], targets: Targets

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from oracles.base import Values
 from oracles.data.arrays import as_matrix, digest_of
 from oracles.data.classes import Classes, with_absent
+from oracles.data.influence import similarity_of
 from oracles.data.targets import Measure, Targets
 from oracles.data.trainer import Indices
 from oracles.data.trainers.minibatches import minibatches
@@ -138,6 +139,17 @@ class SmallNetwork:
     ) -> Values:
         """Values (m, k) of m subsets; NaN where the training diverged."""
         return self._score(self._fit(kept, seeds), targets)
+
+    def similarity(self, targets: Targets) -> NDArray[np.float64] | None:
+        """How like each example is to each test point, (n, k), by the features;
+        see `oracles.data.influence.similarity_of`."""
+        return similarity_of(
+            self._features.double().numpy(),
+            self._classes.codes,
+            as_matrix(targets.points, "the test points' features"),
+            Measure(self._classes, targets).right,
+            targets.outputs,
+        )
 
     def drawn(
         self, indices: Indices, seed: int

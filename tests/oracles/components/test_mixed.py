@@ -152,11 +152,134 @@ def test_the_batch_size_changes_nothing(loaded: LoadedModel) -> None:
     np.testing.assert_allclose(whole, single, atol=1e-5)
 
 
+def cut(loaded: LoadedModel, text: str, segments: str = "word") -> Any:
+    return text_prompt(text, loaded.tokenizer, segments=segments)
+
+
+@torch.no_grad()
+def heads_of(loaded: LoadedModel, words: list[str]) -> list[torch.Tensor]:
+    """Layer by layer what the heads put out, (1, tokens, heads x width)."""
+    seen: list[torch.Tensor] = []
+    blocks = loaded.model.transformer.h
+    handles = [
+        block.attn.c_proj.register_forward_pre_hook(
+            lambda module, args: seen.append(args[0])
+        )
+        for block in blocks
+    ]
+    loaded.model(torch.tensor([loaded.tokenizer(" ".join(words))["input_ids"]]))
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+@torch.no_grad()
+def logs_by_hooks(
+    loaded: LoadedModel, words: list[str], kept: np.ndarray, others: list[torch.Tensor]
+) -> torch.Tensor:
+    """Log-probabilities (tokens, v) with heads replaced, one prompt and one mask."""
+    handles = []
+    for number, block in enumerate(loaded.model.transformer.h):
+        own = torch.from_numpy(kept[4 * number : 4 * number + 4]).repeat_interleave(6)
+
+        def hook(
+            module: Any, args: Any, own: Any = own, other: Any = others[number]
+        ) -> Any:
+            return (torch.where(own, args[0], other),)
+
+        handles.append(block.attn.c_proj.register_forward_pre_hook(hook))
+    ids = torch.tensor([loaded.tokenizer(" ".join(words))["input_ids"]])
+    logs: torch.Tensor = loaded.model(ids).logits[0].log_softmax(dim=-1)
+    for handle in handles:
+        handle.remove()
+    return logs
+
+
+def drawn_masks(count: int) -> np.ndarray:
+    masks = np.random.default_rng(5).random((count, 17)) < 0.6
+    masks[:, 1] = True
+    masks[0], masks[1, 5:], masks[1, 2] = True, True, False
+    return masks
+
+
+def left(text: str, mask: np.ndarray) -> list[str]:
+    return [w for w, kept in zip(text.split(), mask[:5], strict=True) if kept]
+
+
+@pytest.mark.parametrize("answer", ["", "mat", "mat sat ran"])
+def test_divergence_is_from_the_intact_prompt(loaded: LoadedModel, answer: str) -> None:
+    oracle = mixed(loaded, behaviour="kl", answer=answer, wrong="")
+    more = answer.split()[:-1]
+    count = len(more) + 1
+    nothing = [torch.zeros(())] * 3
+    everything = np.ones(12, dtype=bool)
+    intact = logs_by_hooks(loaded, TEXT.split() + more, everything, nothing)[-count:]
+    masks = drawn_masks(10)
+    for mask, value in zip(masks, oracle.evaluate(masks), strict=True):
+        words = left(TEXT, mask) + more
+        logs = logs_by_hooks(loaded, words, mask[5:], nothing)[-count:]
+        expected = (intact.exp() * (intact - logs)).sum(dim=1).mean()
+        assert value[0] == pytest.approx(float(expected), abs=1e-5)
+    assert oracle.evaluate(masks[:1])[0, 0] == pytest.approx(0.0, abs=1e-6)
+    assert oracle.evaluate(masks[1:2])[0, 0] > 1e-3  # shorter, all heads working
+
+
+def test_resampled_heads_read_the_corrupted_prompt_without_the_same_words(
+    loaded: LoadedModel,
+) -> None:
+    other = "a dog ran . and"
+    settings: dict[str, Any] = {"ablation": "resample", "corrupted": cut(loaded, other)}
+    oracle = mixed(loaded, **settings)
+    masks = drawn_masks(70)  # more than are run together
+    ids = [loaded.tokenizer(word)["input_ids"][0] for word in (ANSWER, WRONG)]
+    for mask, value in zip(masks, oracle.evaluate(masks), strict=True):
+        corrupted = heads_of(loaded, left(other, mask))
+        logs = logs_by_hooks(loaded, left(TEXT, mask), mask[5:], corrupted)[-1]
+        assert value[0] == pytest.approx(float(logs[ids[0]] - logs[ids[1]]), abs=1e-4)
+
+
+def test_what_is_corrupted_tells_oracles_apart(loaded: LoadedModel) -> None:
+    one, other = (
+        mixed(loaded, ablation="resample", corrupted=cut(loaded, text))
+        for text in ("a dog ran . and", "a dog ran . mat")
+    )
+    assert one.fingerprint != other.fingerprint
+
+
+def test_corrupted_segments_have_as_many_tokens(loaded: LoadedModel) -> None:
+    prompt, other = (
+        cut(loaded, text, segments="line") for text in ("a cat\nsat", "a\ncat sat")
+    )
+    with pytest.raises(InputError, match=r"'a cat' alone .* 2 tokens .* form 1\."):
+        MixedOracle(
+            loaded,
+            prompt,
+            answer=ANSWER,
+            wrong=WRONG,
+            ablation="resample",
+            corrupted=other,
+        )
+
+
+def test_other_corrupted_prompts_are_refused(loaded: LoadedModel) -> None:
+    fewer = cut(loaded, "a dog ran .")
+    with pytest.raises(InputError, match="5 segments and its corrupted form 4"):
+        mixed(loaded, ablation="resample", corrupted=fewer)
+    with pytest.raises(InputError, match="'mean', and one is given"):
+        mixed(loaded, ablation="mean", corrupted=fewer)
+
+
+def test_several_prompts_are_refused(loaded: LoadedModel) -> None:
+    several: Any = [cut(loaded, TEXT), cut(loaded, TEXT)]
+    with pytest.raises(InputError, match="oracle for each"):
+        MixedOracle(loaded, several, answer=ANSWER, wrong=WRONG)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"behaviour": "kl"}, "behaviour='kl'"),
-        ({"ablation": "resample"}, "ablation='resample'"),
+        ({"behaviour": "charm"}, "behaviour='charm'"),
+        ({"ablation": "resample"}, "ablation='resample', and none is given"),
         ({"unit": "brain"}, "unit='brain'"),
         ({"answer": ""}, "no answer"),
         ({"answer": "mat sat"}, "2 tokens"),

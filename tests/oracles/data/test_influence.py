@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 import spex
-from oracles.data import DataOracle, LogisticHead, RidgeHead, Targets, groups
+from oracles.data import (
+    DataOracle,
+    FunctionTrainer,
+    LogisticHead,
+    RidgeHead,
+    SmallNetwork,
+    Targets,
+    groups,
+)
 from proxyspex import ProxySpex
 
 Make = Callable[[int, int], Any]
@@ -70,3 +78,38 @@ def test_what_has_no_influence_says_so(make_task: Make) -> None:
     labels = np.arange(120) % 90  # a Hessian of 5,490 rows
     many = LogisticHead(wide, labels)
     assert many.influence(Targets(wide[:2], labels[:2])) is None
+
+
+@pytest.mark.parametrize("trainer", [LogisticHead, RidgeHead, SmallNetwork])
+def test_what_is_alike_and_of_the_same_class_is_said_to_help(
+    make_task: Make, trainer: Any
+) -> None:
+    task = make_task(3, 60)
+    targets = task.targets("margin", "loss")
+    told = DataOracle(trainer(task.features, task.labels), targets).similarity()
+    assert told is not None
+    points = np.asarray(targets.points)
+    for i, j in [(0, 0), (7, 1), (59, len(points) - 1)]:
+        one, other = np.asarray(task.features)[i], points[j]
+        cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+        same = 1 if task.labels[i] == targets.labels[j] else -1
+        assert told[i, j] == pytest.approx(same * cosine, abs=1e-6)
+    margins, losses = np.split(told, 2, axis=1)
+    assert np.allclose(margins, -losses)
+    owner = [str(i % 7) for i in range(60)]
+    grouped = DataOracle(
+        trainer(task.features, task.labels), targets, players=groups(owner)
+    ).similarity()
+    assert np.allclose(grouped[3], told[3::7].sum(axis=0))
+
+
+def test_what_is_not_of_a_point_is_like_none(make_task: Make) -> None:
+    task = make_task(2, 60)
+    features = np.asarray(task.features).copy()
+    features[5] = 0.0
+    network = SmallNetwork(features, task.labels)
+    assert DataOracle(network, task.targets("accuracy")).similarity() is None
+    alike = DataOracle(network, task.targets()).similarity()
+    assert not alike[5].any()
+    by_hand = FunctionTrainer(lambda i, seed, points: [1.0], 60, "ones")
+    assert DataOracle(by_hand, task.targets()).similarity() is None
