@@ -17,7 +17,7 @@ Ours takes for a circuit the subset with the largest value by its spectrum (exac
 search), for CMD the one whose value is closest to the intact model's. What is spent on
 running the circuits is the same for all and not counted. `ours, all sizes` learns from
 as many masks of few heads as of many, at equal ablations; `ours, tried` does so, too,
-but keeps two fifths back to run several proposals for each size (`spex.trials`).
+but keeps two fifths back to run several proposals for each size (`spex.tried.trials`).
 `--planted` counts seeds in which the planted pairs are among the three strongest
 interactions.
 """

@@ -10,10 +10,10 @@ import numpy as np
 from components_tasks import Task, kept
 
 from proxyspex import ProxySpex
-from spex.proposals import Aim
 from spex.search import best_subset
 from spex.spectrum import SparseFourier, characters
-from spex.trials import best_tried
+from spex.tried.proposals import Aim
+from spex.tried.trials import best_tried
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # MIB's
 PRUNED = (0.25, 0.5, 0.75)

@@ -11,9 +11,9 @@ methods and their settings are those of `datamodels.py`; the seeds are, too.
 
 All methods that retrain have the same number of trainings. "spex, searched on" learns
 from half of them, TRAK's trainings included, and spends the other half, and those that
-tell the noise, on the search of `spex.flips`, with the first guesses of "spex, guided"
-and similarity as rankings beside its own. Every finished row is in `--results`, and a
-run that was stopped goes on where it was.
+tell the noise, on the search of `spex.tried.flips`, with the first guesses of "spex,
+guided" and similarity as rankings beside its own. Every finished row is in `--results`,
+and a run that was stopped goes on where it was.
 """
 
 import argparse
@@ -35,9 +35,9 @@ from datamodels_tasks import Array, Task, drawn, make_task
 
 import spex
 from oracles import FunctionOracle
-from spex.flips import FlipSearch
-from spex.influence import has_flipped
 from spex.search import best_subset
+from spex.tried.flips import FlipSearch
+from spex.tried.removals import has_flipped
 
 NOISE_MASKS = 10  # trained on again, to tell how far one training is from another
 LEAST = 1e-3  # a margin

@@ -21,9 +21,9 @@ class Provenance:
         subject: the oracle's description.
         versions: of the packages that matter.
         removals: what was proposed to be removed, and what came of it, as
-            `spex.influence.Removal` has it.
+            `spex.tried.removals.Removal` has it.
         circuits: what was proposed to work alone, and what came of it, as
-            `spex.circuits.Circuit` has it.
+            `spex.tried.circuits.Circuit` has it.
     """
 
     method: str

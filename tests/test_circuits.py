@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from oracles import FunctionOracle, InputError, Ledger, UnansweredError
 from spex import Explanation, SparseFourier, explain, load
-from spex.circuits import (
+from spex.search import best_subset
+from spex.testing import planted
+from spex.tried.circuits import (
     CIRCUIT,
     PRUNED,
     PRUNINGS,
@@ -21,8 +23,6 @@ from spex.circuits import (
     find_circuits,
     with_circuits,
 )
-from spex.search import best_subset
-from spex.testing import planted
 
 PLAYERS = 7
 

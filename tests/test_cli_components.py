@@ -11,9 +11,9 @@ from oracles.components import ComponentOracle, read_task_prompts
 from oracles.embedded.induction_world import draw_prompts
 from oracles.features import load_model
 from spex import Explanation, load
-from spex.circuits import CIRCUIT, PRUNED, Circuit, circuits_of
 from spex.cli import main
 from spex.components import Effects, Where
+from spex.tried.circuits import CIRCUIT, PRUNED, Circuit, circuits_of
 
 CIRCUITS = {
     "induction": {"L0.H3", "L1.H5"},

@@ -15,7 +15,8 @@ from oracles import Ledger, Masks
 from oracles.data import DataOracle, LogisticHead, Targets, embed_texts, read_table
 from spex import Explanation, load
 from spex.cli import main
-from spex.influence import Influence, has_flipped, removals_of
+from spex.influence import Influence
+from spex.tried.removals import has_flipped, removals_of
 
 GOOD = ("a joy", "a delight", "warm and funny", "superb", "moving and wise")
 BAD = ("a bore", "a mess", "cold and dull", "dreadful", "clumsy and loud")

@@ -15,8 +15,8 @@ from oracles import Ledger, Masks
 from oracles.data import DataOracle, FunctionTrainer, SmallNetwork, Targets
 from spex.cli import main
 from spex.cli.data_noise import with_noise
-from spex.influence import NOISE_MASKS
 from spex.saved import load
+from spex.tried.removals import NOISE_MASKS
 
 POINTS = 300
 TARGETS = Targets(None, None, ids=[str(i) for i in range(POINTS)])

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from oracles import InputError, InterruptedRun, Ledger
 from oracles.data import DataOracle, FunctionTrainer, Targets
 from spex import Explanation, explain
-from spex.chains import FINEST, chain_of, mixed
-from spex.flips import FlipSearch, checked_flips
-from spex.influence import Removal, flips, has_flipped, removals_of, with_removals
 from spex.registry import load_method
 from spex.testing import planted
+from spex.tried.chains import FINEST, chain_of, mixed
+from spex.tried.flips import FlipSearch, checked_flips
+from spex.tried.removals import Removal, flips, has_flipped, removals_of, with_removals
 
 Game = Callable[[np.ndarray], np.ndarray]
 SAME = (1, 3, 4, 8, 9, 13, 16, 17)  # of 20, what a class is planted to be

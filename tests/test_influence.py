@@ -25,22 +25,21 @@ from oracles.data import (
 from spex import Explanation, Guided, SparseFourier, explain, load
 from spex.errors import InteractionIndexError
 from spex.faithfulness import Faithfulness
-from spex.flips import TRIES, checked_flips
-from spex.influence import (
-    Influence,
+from spex.influence import Influence, measured
+from spex.registry import load_method
+from spex.testing import planted
+from spex.tried.flips import TRIES, checked_flips
+from spex.tried.removals import (
     Removal,
     check_removals,
     flips,
     has_flipped,
     kept_of,
-    measured,
     predicted,
     removals_of,
     with_removals,
 )
-from spex.registry import load_method
-from spex.subsets import best_subsets
-from spex.testing import planted
+from spex.tried.subsets import best_subsets
 
 COPIES = (20, 21, 22)  # of one example, the only ones that tell of the test point
 WRONG = 23  # lies at the test point, with the other label

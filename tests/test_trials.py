@@ -12,11 +12,11 @@ from oracles import FunctionOracle, InputError, Ledger
 from proxyspex import ProxySpex
 from spex.errors import BudgetError, MethodError
 from spex.exact import every_mask
-from spex.proposals import WIDTH, Aim, Surrogate, proposals
 from spex.search import best_subset
 from spex.spectrum import SparseFourier
 from spex.testing import planted
-from spex.trials import SHARE, best_tried
+from spex.tried.proposals import WIDTH, Aim, Surrogate, proposals
+from spex.tried.trials import SHARE, best_tried
 
 PLAYERS, BUDGET = 8, 100
 METHOD = ProxySpex(design="shapley")

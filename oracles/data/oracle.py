@@ -191,7 +191,7 @@ class DataOracle:
         The sum of its examples' similarity to the test point, negative where the
         classes differ; None as for `influence`. It says which examples, removed as a
         whole, leave a model with nothing to tell it the class; see
-        `spex.flips.checked_flips`.
+        `spex.tried.flips.checked_flips`.
         """
         return self._guess("similarity")
 

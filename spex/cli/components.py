@@ -10,13 +10,6 @@ import numpy as np
 
 from oracles import InputError, Ledger, Oracle
 from oracles.components import ABLATIONS, BEHAVIOURS, UNITS
-from spex.circuits import (
-    PRUNINGS,
-    Circuit,
-    check_asked,
-    find_circuits,
-    with_circuits,
-)
 from spex.cli.options import add_output, add_recovery
 from spex.cli.results import check_outputs, opened_ledger, progress_bar, show
 from spex.cli.subject import QUANTIZED, text_of_file
@@ -25,6 +18,13 @@ from spex.explain import explain
 from spex.explanation import Explanation
 from spex.method import Method
 from spex.registry import LEARNER, MAX_ORDER, load_method
+from spex.tried.circuits import (
+    PRUNINGS,
+    Circuit,
+    check_asked,
+    find_circuits,
+    with_circuits,
+)
 
 LEVEL, PARTS = 0.9, (0.25, 0.5, 0.75)
 KEEP = 0.8

@@ -14,12 +14,12 @@ from spex.cli.options import add_output, add_recovery
 from spex.cli.results import check_outputs, opened_ledger, progress_bar, show
 from spex.explain import explain
 from spex.explanation import Explanation
-from spex.flips import TRIES, checked_flips
 from spex.guided import Guided
-from spex.influence import check_removals, flips, with_removals
 from spex.method import Method
 from spex.registry import LEARNER, MAX_ORDER, load_method
-from spex.subsets import best_subsets
+from spex.tried.flips import TRIES, checked_flips
+from spex.tried.removals import check_removals, flips, with_removals
+from spex.tried.subsets import best_subsets
 
 FEWEST_TERMS, TERMS = 200, 3  # coefficients kept: of any game, and for each player
 MEASURES = ("margin", "loss", "accuracy")

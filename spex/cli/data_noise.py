@@ -7,7 +7,7 @@ import numpy as np
 
 from oracles import Ledger, Oracle, StoppedRun, run
 from spex.explanation import Explanation
-from spex.influence import NOISE_MASKS
+from spex.tried.removals import NOISE_MASKS
 
 
 def with_noise(

@@ -31,8 +31,8 @@ from oracles.data import (
     visible_players,
 )
 from oracles.data.classes import Classes
-from spex.influence import NOISE_MASKS
 from spex.registry import default_budget
+from spex.tried.removals import NOISE_MASKS
 
 Array = NDArray[np.float64]
 

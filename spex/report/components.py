@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 
-from spex.circuits import CIRCUIT, Circuit, circuits_of
 from spex.components import MOST_OUTPUTS, Effects, Group, Where, components_of
 from spex.explanation import Explanation
 from spex.report import components_words, words
@@ -28,6 +27,7 @@ from spex.report.pieces import (
     signed,
     widest_end,
 )
+from spex.tried.circuits import CIRCUIT, Circuit, circuits_of
 
 HEADS = {
     Where.MIXED: "Which words act through which components",

@@ -7,13 +7,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from spex.circuits import CIRCUIT, Circuit, circuits_of
 from spex.components import MOST_OUTPUTS, Effects, Group, components_of
 from spex.explanation import Explanation
 from spex.report import components_words, words
 from spex.report.layers import Grid
 from spex.report.pieces import answer, interval, is_unsure, signed
 from spex.report.terminal import named, plain, print_trust, shade
+from spex.tried.circuits import CIRCUIT, Circuit, circuits_of
 
 OTHER_COLUMNS = 58  # characters of the table beside the names
 LABEL = 4  # characters of a layer's name and a space

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from oracles.components import BEHAVIOURS
-from spex.circuits import PRUNED, Circuit
 from spex.components import MOST_OUTPUTS
 from spex.explanation import Explanation
 from spex.report import words
 from spex.report.pieces import signed
+from spex.tried.circuits import PRUNED, Circuit
 
 ENOUGH = "What is enough: measured is what counts"
 MAX_NAMES = 60  # of a circuit

@@ -9,18 +9,7 @@ from html import escape
 
 from oracles.data.table import shortened
 from spex.explanation import Explanation, Status
-from spex.influence import (
-    FLIP,
-    MARGIN,
-    SUBSET,
-    Influence,
-    Removal,
-    has_flipped,
-    indices,
-    kept_of,
-    measured,
-    removals_of,
-)
+from spex.influence import MARGIN, Influence, indices, measured
 from spex.interaction import Interaction
 from spex.reading import Reading
 from spex.report import data_words, words
@@ -42,6 +31,7 @@ from spex.report.pieces import (
     widest_end,
 )
 from spex.spectrum import Support
+from spex.tried.removals import FLIP, SUBSET, Removal, has_flipped, kept_of, removals_of
 
 IN_A_GROUP, IN_A_ROW = 110, 90  # characters of a text in a group, and in the table
 TOLD = ("players_are", "examples", "seed", "repeats")  # of the subject, with training's

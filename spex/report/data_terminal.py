@@ -6,21 +6,14 @@ from rich.text import Text
 
 from oracles.data.table import shortened
 from spex.explanation import Explanation
-from spex.influence import (
-    MARGIN,
-    SUBSET,
-    Influence,
-    indices,
-    kept_of,
-    measured,
-    removals_of,
-)
+from spex.influence import MARGIN, Influence, indices, measured
 from spex.interaction import Interaction
 from spex.report import data_words, words
 from spex.report.data_words import Example, Point
 from spex.report.pieces import interval, is_unsure, signed
 from spex.report.terminal import plain, print_trust
 from spex.spectrum import Support
+from spex.tried.removals import SUBSET, kept_of, removals_of
 
 MAX_POINTS = 3  # test points shown
 LISTED = 12  # players of a removal, or of a subset, that are named

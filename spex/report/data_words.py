@@ -5,9 +5,10 @@ from math import exp
 from typing import Any
 
 from spex.explanation import Explanation, Status
-from spex.influence import LOSS, MARGIN, Removal, has_flipped, measured
+from spex.influence import LOSS, MARGIN, measured
 from spex.reading import Kind, Reading
 from spex.report.pieces import signed
+from spex.tried.removals import Removal, has_flipped
 
 PLAYERS = {
     "examples": "training examples",

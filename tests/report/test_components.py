@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 
 from spex import Explanation, SparseFourier, explain
-from spex.circuits import Circuit, with_circuits
 from spex.components import Effects, Where, components_of
 from spex.faithfulness import Faithfulness
 from spex.report import components_words, words
@@ -18,6 +17,7 @@ from spex.report.components_terminal import print_components
 from spex.report.html import render_cell, render_html
 from spex.report.layers import MOST_COLUMNS, Grid
 from spex.testing import planted
+from spex.tried.circuits import Circuit, with_circuits
 
 from .test_html import NASTY, Page, explanation
 

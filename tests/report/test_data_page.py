@@ -12,12 +12,13 @@ from rich.console import Console
 from spex import Explanation, SparseFourier
 from spex.basis import Basis
 from spex.faithfulness import Faithfulness
-from spex.influence import Influence, Removal, with_removals
+from spex.influence import Influence
 from spex.report import data_words
 from spex.report.data_map import MOST_PLAYERS, PairMap
 from spex.report.data_terminal import print_data
 from spex.report.html import render_cell, render_html
 from spex.testing import planted
+from spex.tried.removals import Removal, with_removals
 
 from .test_html import NASTY, Page, explanation
 

@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oracles import Ledger, Oracle
-from spex.ablated import (
+from spex.explanation import Explanation
+from spex.spectrum import Support
+from spex.tried.ablated import (
     check_same,
     known_ablations,
     masks_without,
     values_without,
 )
-from spex.explanation import Explanation
-from spex.spectrum import Support
 
 Array = NDArray[np.float64]
 

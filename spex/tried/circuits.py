@@ -21,11 +21,11 @@ from oracles import InputError, Ledger, Masks, Oracle
 from spex.components import components_of
 from spex.errors import SearchError
 from spex.explanation import Explanation
-from spex.influence import Removal, check_removals, predicted
-from spex.proposals import Aim
 from spex.search import Found, best_subset, smallest_sufficient
 from spex.spectrum import Support
-from spex.trials import Explained, Trial, Trials
+from spex.tried.proposals import Aim
+from spex.tried.removals import Removal, check_removals, predicted
+from spex.tried.trials import Explained, Trial, Trials
 
 CIRCUIT, PRUNED = "circuit", "pruned"
 TRIES = 3
@@ -139,8 +139,8 @@ def find_circuits(
     it was found wrong on the way.
 
     A pruned model is the best of those of its size that were ablated before, the one
-    that the surrogate says does most, and more that are tried (`spex.trials`), at most
-    `PRUNINGS` for each of the sparsities.
+    that the surrogate says does most, and more that are tried (`spex.tried.trials`), at
+    most `PRUNINGS` for each of the sparsities.
 
     Args:
         oracle: the one explained.

@@ -3,8 +3,9 @@
 import time
 
 from spex.explanation import Explanation
-from spex.influence import LOSS, SUBSET, Removal, measured, predicted
+from spex.influence import LOSS, measured
 from spex.search import best_subset
+from spex.tried.removals import SUBSET, Removal, predicted
 
 
 def best_subsets(

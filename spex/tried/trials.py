@@ -17,9 +17,9 @@ from oracles import InputError, Ledger, Masks, Oracle, Values, distinct_masks, r
 from spex.errors import BudgetError, MethodError
 from spex.explanation import Explanation
 from spex.method import Extensible, Method
-from spex.proposals import Aim, Array, Bools, Surrogate, proposals
 from spex.registry import LEARNER, load_method
 from spex.spectrum import Support
+from spex.tried.proposals import Aim, Array, Bools, Surrogate, proposals
 
 SHARE = 0.4
 """Part of a budget that runs what is proposed; the rest is learned from first."""

@@ -16,18 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oracles import InputError, Ledger, Oracle, Progress
-from spex.chains import LESS, Chain, chain_of, mean_effects, mixed
-from spex.evidence import Evidence
 from spex.explanation import Explanation
-from spex.influence import (
-    MARGIN,
-    Removal,
-    flips,
-    measured,
-    predicted,
-    told_noise,
-)
+from spex.influence import MARGIN, measured
 from spex.spectrum import Support
+from spex.tried.chains import LESS, Chain, chain_of, mean_effects, mixed
+from spex.tried.evidence import Evidence
+from spex.tried.removals import Removal, flips, predicted, told_noise
 
 TRIES = 10
 """Sets ablated for each output, on average: what one leaves, others may use."""
