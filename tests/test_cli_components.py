@@ -163,6 +163,15 @@ def test_words_and_heads_are_players_of_one_game(
     assert "What is enough" in said
 
 
+def test_words_and_heads_are_patched_from_the_corrupted_prompt(folder: Path) -> None:
+    more = ["--segments", "word", "--budget", "60", "--prune", "none"]
+    more += ["--circuit", "none", "--ablation", "resample"]
+    more += ["--prompts", str(folder / "one.jsonl")]
+    result = folder / "patched.json"
+    assert main(command(folder, *more, "--json", str(result))) == 0
+    assert "corrupted" in json.dumps(load(result).provenance.subject)
+
+
 def test_one_cut_prompt_is_not_told_apart(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

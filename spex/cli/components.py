@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -188,8 +190,8 @@ def component_oracle(options: argparse.Namespace) -> Oracle:
         InputError: options or files that cannot be used.
         ModelError: the model cannot be loaded, or its heads cannot be located.
     """
-    from oracles.components import ComponentOracle, MixedOracle, read_task_prompts
-    from oracles.features import load_model, text_prompt
+    from oracles.components import ComponentOracle, read_task_prompts
+    from oracles.features import load_model
 
     prompts = read_task_prompts(options.prompts)
     if not prompts:
@@ -217,15 +219,30 @@ def component_oracle(options: argparse.Namespace) -> Oracle:
             loaded, prompts, per_prompt=options.per_prompt, **settings
         )
     else:
-        [task] = prompts
-        cut = text_prompt(task.text, loaded.tokenizer, segments=options.segments)
-        oracle = MixedOracle(
-            loaded, cut, answer=task.answer, wrong=task.wrong, **settings
-        )
+        oracle = _mixed(loaded, prompts[0], options, settings)
     if not options.quiet:
         for line in _alike(oracle.found):
             print(f"spex: found {line}", file=sys.stderr)
     return oracle
+
+
+def _mixed(
+    loaded: Any, task: Any, options: argparse.Namespace, settings: Mapping[str, Any]
+) -> Any:
+    """The prompt's segments and the model's components in one game."""
+    from oracles.components import MixedOracle
+    from oracles.features import text_prompt
+
+    cut = partial(text_prompt, tokenizer=loaded.tokenizer, segments=options.segments)
+    is_patched = options.ablation == "resample" and task.corrupted
+    return MixedOracle(
+        loaded,
+        cut(task.text),
+        answer=task.answer,
+        wrong=task.wrong,
+        corrupted=cut(task.corrupted) if is_patched else None,
+        **settings,
+    )
 
 
 def _method(options: argparse.Namespace) -> str | Method[Any]:

@@ -42,16 +42,6 @@ class Chain:
         """The first players, increasing."""
         return tuple(sorted(self.players[:size]))
 
-    def gain(self, size: int) -> float:
-        """What removing so many does, by what was measured: read off between sizes,
-        and beyond the last by the mean slope until there."""
-        sizes = sorted(self.gains)
-        last = sizes[-1]
-        if size <= last or not last:
-            return float(np.interp(size, sizes, [self.gains[s] for s in sizes]))
-        slope = (self.gains[last] - self.gains[0]) / last
-        return self.gains[last] + slope * (size - last)
-
     def crossing(self) -> float:
         """The size from which it flips, about; infinite where it does not, and 0 where
         nothing was measured, so that every chain is looked at."""

@@ -161,10 +161,10 @@ class FlipSearch:
         return [one for one in found if one is not None]
 
     def of_size(self, output: int, size: int) -> Support:
-        """The players whose removal takes an output farthest, by what was measured.
+        """So many players whose removal should take an output far.
 
         The smallest set that flips it, if it has no more than `size` players, and the
-        next of the ranking that promises most; else the first of that ranking.
+        next of the ranking that sums up the surrogate and all guesses; else its first.
         """
         return self._searches[output].of_size(size)
 
@@ -293,12 +293,10 @@ class _Search:
 
     def of_size(self, size: int) -> Support:
         """As `FlipSearch.of_size`."""
-        chain = min(self._chains, key=lambda chain: chain.gain(size))
         best = self.smallest()
-        order = best if best is not None and len(best) <= size else ()
-        last = np.argsort(-self._effects, kind="stable").tolist()
-        players = dict.fromkeys([*order, *chain.players, *last])
-        return tuple(sorted([*players][:size]))
+        first = best if best is not None and len(best) <= size else ()
+        ranked = np.argsort(-self._effects, kind="stable").tolist()
+        return tuple(sorted([*dict.fromkeys([*first, *ranked])][:size]))
 
 
 def _checked(guess: Any, explanation: Explanation) -> Array:
