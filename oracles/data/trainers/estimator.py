@@ -12,6 +12,7 @@ from scipy.special import log_softmax
 from oracles.base import Values
 from oracles.data.arrays import digest_of, take
 from oracles.data.classes import Classes, with_absent
+from oracles.data.influence import similarity_of
 from oracles.data.targets import Measure, Targets
 from oracles.data.trainer import Indices
 from oracles.errors import InputError, ModelError
@@ -72,6 +73,19 @@ class EstimatorTrainer:
     def check(self, targets: Targets) -> None:
         """Raise InputError unless the test points have labels seen in training."""
         _ = Measure(self._classes, targets).right
+
+    def similarity(self, targets: Targets) -> NDArray[np.float64] | None:
+        """As `SmallNetwork.similarity`; None where the features are no numbers."""
+        features, points = np.asarray(self._features), np.asarray(targets.points)
+        if features.ndim != 2 or not np.issubdtype(features.dtype, np.number):
+            return None
+        return similarity_of(
+            features.astype(np.float64),
+            self._classes.codes,
+            points.astype(np.float64),
+            Measure(self._classes, targets).right,
+            targets.outputs,
+        )
 
     def fit(self, indices: Indices, seed: int) -> FittedEstimator:
         """A fresh clone fitted to these examples."""

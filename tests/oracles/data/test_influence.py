@@ -5,10 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
 
 import spex
 from oracles.data import (
     DataOracle,
+    EstimatorTrainer,
     FunctionTrainer,
     LogisticHead,
     RidgeHead,
@@ -80,7 +85,11 @@ def test_what_has_no_influence_says_so(make_task: Make) -> None:
     assert many.influence(Targets(wide[:2], labels[:2])) is None
 
 
-@pytest.mark.parametrize("trainer", [LogisticHead, RidgeHead, SmallNetwork])
+def nearest(features: Any, labels: Any) -> EstimatorTrainer:
+    return EstimatorTrainer(KNeighborsClassifier(3), features, labels)
+
+
+@pytest.mark.parametrize("trainer", [LogisticHead, RidgeHead, SmallNetwork, nearest])
 def test_what_is_alike_and_of_the_same_class_is_said_to_help(
     make_task: Make, trainer: Any
 ) -> None:
@@ -111,5 +120,8 @@ def test_what_is_not_of_a_point_is_like_none(make_task: Make) -> None:
     assert DataOracle(network, task.targets("accuracy")).similarity() is None
     alike = DataOracle(network, task.targets()).similarity()
     assert not alike[5].any()
+    of_words = make_pipeline(CountVectorizer(), GaussianNB())
+    texts = EstimatorTrainer(of_words, ["one word"] * len(task.labels), task.labels)
+    assert DataOracle(texts, task.targets()).similarity() is None
     by_hand = FunctionTrainer(lambda i, seed, points: [1.0], 60, "ones")
     assert DataOracle(by_hand, task.targets()).similarity() is None
