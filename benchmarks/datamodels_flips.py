@@ -167,8 +167,9 @@ def main() -> None:
     earlier = (
         json.loads(options.results.read_text()) if options.results.exists() else {}
     )
-    if earlier.get("settings") != results["settings"]:
-        earlier = {}
+    if earlier and earlier["settings"] != results["settings"]:
+        raise SystemExit(f"{options.results} is of other settings: name another file")
+    results = earlier | results
     print(json.dumps(results))
     for name in options.tasks:
         task = make_task(name, options.data, POOL).right_ones(options.points)

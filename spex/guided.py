@@ -20,7 +20,10 @@ from scipy.optimize import nnls
 from oracles import Masks, Values
 from spex.errors import MethodError
 from spex.method import Extensible, Learner, Method, Recovery, Sparing
+from spex.regression import folds
 from spex.spectrum import SparseFourier
+
+NUM_FOLDS = 5  # in which rows held out are not told of by themselves
 
 Array = NDArray[np.float64]
 
@@ -73,9 +76,14 @@ class Guided:
 
     @classmethod
     def additive(cls, method: Guidable, *effects: Array) -> "Guided":
-        """With guesses of what keeping each player adds to each output, (n, k) each."""
+        """With guesses of what keeping each player adds to each output, (n, k) each.
+
+        Raises:
+            MethodError: one is not finite numbers (n, k), or as for the class.
+        """
         guesses = []
-        for each in effects:
+        for given in effects:
+            each = _checked(given)
             players = [(player,) for player in range(len(each))]
             terms = SparseFourier.from_terms(len(each), players, -each / 2)
             guesses.append(terms)
@@ -125,9 +133,9 @@ class Guided:
             )
         factors = _factors(plan.masks, self.guesses, values)
         guess = reduce(_sum, map(_scaled, self.guesses, factors))
-        guessed = guess(plan.masks)
-        rest = self.method.recover(plan, values - guessed, rng)
-        return _with_guess(rest, guess, guessed, factors)
+        rest = self.method.recover(plan, values - guess(plan.masks), rng)
+        held_out = _held_out(plan.masks, self.guesses, values, rest.held_out, rng)
+        return _with_guess(rest, guess, held_out, factors)
 
     def _check_players(self, num_players: int) -> None:
         if self.guesses[0].num_players != num_players:
@@ -160,6 +168,23 @@ def _factors(masks: Masks, guesses: tuple[SparseFourier, ...], values: Values) -
     return _over(weights[:, None] * slopes, sizes)
 
 
+def _held_out(
+    masks: Masks,
+    guesses: tuple[SparseFourier, ...],
+    values: Values,
+    rows: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> Array:
+    """What the guesses say of these rows, (rows, k), by factors told by the others."""
+    said = np.zeros((len(rows), values.shape[1]))
+    for part in folds(np.arange(len(rows)), NUM_FOLDS, rng):
+        others = np.delete(np.arange(len(masks)), rows[part])
+        factors = _factors(masks[others], guesses, values[others])
+        for guess, factor in zip(guesses, factors, strict=True):
+            said[part] += guess(masks[rows[part]]) * factor
+    return said
+
+
 def _over(above: Array, below: Array) -> Array:
     """The quotient, 0 where there is nothing to divide by."""
     shape = np.broadcast_shapes(above.shape, below.shape)
@@ -171,7 +196,7 @@ def _scaled(guess: SparseFourier, factors: Array) -> SparseFourier:
 
 
 def _with_guess(
-    rest: Recovery, scaled: SparseFourier, guessed: Values, factors: Array
+    rest: Recovery, scaled: SparseFourier, held_out: Values, factors: Array
 ) -> Recovery:
     """What was recovered of the rest, and the guess added to all of it."""
     fourier = _sum(rest.fourier, scaled)
@@ -179,7 +204,6 @@ def _with_guess(
     errors = np.tile(spread, (len(fourier.supports), 1))
     for support, row in rest.fourier.position.items():
         errors[fourier.position[support]] = rest.standard_errors[row]
-    held_out = guessed[rest.held_out]
     full, predicted = rest.full, rest.full_predictions
     by = " and ".join(map(_shown, factors))
     return replace(
@@ -205,6 +229,23 @@ def _sum(one: SparseFourier, other: SparseFourier) -> SparseFourier:
     for part in (one, other):
         table[[place[s] for s in part.supports]] += part.coefficients
     return SparseFourier.from_terms(one.num_players, supports, table)
+
+
+def _checked(effects: Any) -> Array:
+    table = np.asarray(effects)
+    is_real = np.issubdtype(table.dtype, np.number) or table.dtype == np.bool_
+    if table.ndim != 2 or not is_real or np.iscomplexobj(table):
+        raise MethodError(
+            f"a guess of shape {table.shape} and type {table.dtype} is not what "
+            "keeping each player adds to each output. Pass numbers (n, k)."
+        )
+    if not np.isfinite(table).all():
+        bad = int((~np.isfinite(table)).sum())
+        raise MethodError(
+            f"{bad} of the {table.size} numbers of a guess are not finite. Leave out "
+            "the guess, or put 0 where nothing is known."
+        )
+    return table.astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -113,6 +113,36 @@ def test_the_mix_is_the_best_with_nothing_below_zero() -> None:
     assert "first guess, times 1 and 0;" in e.provenance.reason
 
 
+@pytest.mark.parametrize("count", [1, 10, 40])
+def test_guesses_that_are_noise_are_not_said_to_explain(count: int) -> None:
+    said, true = [], []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        masks, fresh = rng.random((60, 30)) < 0.5, rng.random((500, 30)) < 0.5
+        guesses = [rng.normal(size=(30, 1)) for _ in range(count)]
+        method = Guided.additive(ProxySpex(max_order=1), *guesses)
+        e = spex.explain_values(masks, rng.normal(size=60), method=method)
+        said.append(float(e.faithfulness))
+        errors = rng.normal(size=500) - e.fourier(fresh)[:, 0]
+        true.append(1 - float((errors**2).mean()))
+    assert np.mean(said) < max(0.05, np.mean(true) + 0.15)
+
+
+@pytest.mark.parametrize(
+    "guess",
+    [
+        np.full((5, 1), np.nan),
+        [[1.0], [np.inf]],
+        np.ones(5),
+        np.ones((5, 1)) * 1j,
+        [["a"]],
+    ],
+)
+def test_guesses_that_are_no_table_of_numbers_are_refused(guess: object) -> None:
+    with pytest.raises(MethodError, match=r"guess"):
+        Guided.additive(ProxySpex(), guess)  # type: ignore[arg-type]
+
+
 def test_the_surrogate_is_the_spectrum_and_predicts_what_was_held_out() -> None:
     truth, effects = dense_game()
     method = Guided.additive(ProxySpex(max_order=2), effects)

@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from oracles import InputError, Ledger, Oracle
+from oracles import InputError, Ledger, Oracle, OracleError
+from oracles.data import DataOracle
 from spex.cli.data_noise import with_noise, without_noise
 from spex.cli.data_oracle import DataTask
 from spex.cli.options import add_output, add_recovery
@@ -200,14 +201,17 @@ def run_data(options: argparse.Namespace) -> int:
                 target_r2=options.target_r2,
                 progress=progress,
             )
-        if task.is_random:
-            with _spread(oracle.reseeded(), options) as again:
-                explanation = with_noise(again, explanation, ledger)
-        else:
-            explanation = without_noise(explanation)
-        both = (guess, oracle.similarity())
-        guesses = [one for one in both if one is not None]
-        explanation = _with_removals(oracle, explanation, guesses, options, ledger)
+        try:
+            if task.is_random:
+                with _spread(oracle.reseeded(), options) as again:
+                    explanation = with_noise(again, explanation, ledger)
+            else:
+                explanation = without_noise(explanation)
+            explanation = _with_removals(oracle, explanation, guess, options, ledger)
+        except (KeyboardInterrupt, OracleError):
+            # what is paid for is shown, also without what was to be checked
+            show(explanation, options)
+            raise
     return show(explanation, options)
 
 
@@ -245,9 +249,9 @@ def _spread(oracle: Oracle, options: argparse.Namespace) -> Iterator[Oracle]:
 
 
 def _with_removals(
-    oracle: Oracle,
+    oracle: DataOracle,
     explanation: Explanation,
-    guesses: Sequence[Any],
+    guess: Any,
     options: argparse.Namespace,
     ledger: Ledger | None,
 ) -> Explanation:
@@ -257,8 +261,12 @@ def _with_removals(
         subsets = best_subsets(explanation, options.best_subset)
     if not options.check:
         return with_removals(explanation, flips(explanation) + subsets)
+    guesses = [one for one in (guess, oracle.similarity()) if one is not None]
     with _spread(oracle, options) as spread:
-        found = checked_flips(spread, explanation, guesses=guesses, ledger=ledger)
+        with progress_bar(options) as progress:
+            found = checked_flips(
+                spread, explanation, guesses=guesses, ledger=ledger, progress=progress
+            )
         found += check_removals(spread, explanation, subsets, ledger=ledger)
     return with_removals(explanation, found)
 

@@ -30,7 +30,11 @@ def with_noise(
     known = explanation.ablations
     if known is None:
         return explanation
-    rows = np.linspace(0, len(known.masks) - 1, NOISE_MASKS).round().astype(int)
+    some = np.flatnonzero(known.masks.any(axis=1))  # nothing is trained on nothing
+    if not len(some):
+        return explanation
+    places = np.linspace(0, len(some) - 1, min(NOISE_MASKS, len(some)))
+    rows = some[places.round().astype(int)]
     try:
         done = run(again, known.masks[rows], ledger=ledger, most_unanswered=1.0)
     except StoppedRun as error:

@@ -32,6 +32,7 @@ from oracles.data import (
 )
 from oracles.data.classes import Classes
 from spex.registry import default_budget
+from spex.tried.flips import TRIES
 from spex.tried.removals import NOISE_MASKS
 
 Array = NDArray[np.float64]
@@ -94,7 +95,7 @@ class DataTask:
 
     @property
     def budget(self) -> int:
-        """Most retrainings, the default if no number is given."""
+        """Most subsets trained on, the default if no number is given."""
         given = self.options.budget
         return default_budget(self.num_players) if given is None else int(given)
 
@@ -113,6 +114,10 @@ class DataTask:
         visible = visible_players(count, budget)
         kind = "examples" if count == len(self.train) else "groups of examples"
         more = f", and {NOISE_MASKS} more that tell their noise" * self.is_random
+        if self.options.check:
+            more += f", and up to {TRIES} for each of these that check what flips it"
+        if self.options.repeats > 1:
+            more += f", all of it {self.options.repeats} times"
         return (
             f"up to {budget} trainings on subsets of {count} {kind}, each scored at "
             f"{len(self.test)} test points{more}; up to about {visible:.0f} equally "

@@ -111,7 +111,6 @@ class FlipSearch:
                 [table[:, output] for table in tables],
             )
             for output in wanted
-            if tables or output in proposed
         }
 
     @property
