@@ -193,9 +193,10 @@ class Gates:
         return scores, STEPS * len(self.num_heads)
 
     def integrated_inputs(self) -> tuple[Array, int]:
-        """The embeddings go from a corrupted prompt's to the prompt's, as published.
+        """The embeddings go from a corrupted prompt's to the prompt's.
 
-        A head's score is what the ablation takes from its output on the prompt, times
+        Published scores patch from the corrupted prompt; here heads are ablated. So a
+        head's score is what the ablation takes from its output on the prompt, times
         the mean gradient of the behaviour by its output, at steps 1 / STEPS to 1.
         """
         total = np.zeros(sum(self.num_heads))

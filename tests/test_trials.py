@@ -206,3 +206,23 @@ def test_proposals_for_many_players_are_not_all_exchanges() -> None:
     assert len(masks) <= 4 + 2 * WIDTH**2
     losses = np.abs(surrogate(masks) - 1.0)
     assert losses.min() < abs(surrogate(best[None])[0] - 1.0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8])
+def test_of_few_players_every_set_is_run(n: int) -> None:
+    rng = np.random.default_rng(n)
+    table = rng.normal(size=2**n)
+    oracle = FunctionOracle(lambda m: table[m @ (1 << np.arange(n))], n)
+    aims = [Aim(size) for size in range(n + 1)] + [Aim(1, towards=0.0)]
+    masks = every_mask(n)
+    for trial in best_tried(oracle, aims, budget=2**n):
+        values = table[masks.sum(axis=1) == trial.aim.size]
+        losses = trial.aim.losses(values)
+        assert trial.measured == values[losses.argmin()]
+        assert trial.tried == len(values)
+
+
+def test_sizes_are_whole_numbers() -> None:
+    oracle = FunctionOracle(lambda m: m.sum(axis=1), 8)
+    with pytest.raises(InputError, match=r"size=2\.5"):
+        best_tried(oracle, [Aim(2.5)], budget=60)  # type: ignore[arg-type]

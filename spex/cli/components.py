@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from oracles import InputError, Ledger, Oracle
+from oracles import InputError, Ledger, Oracle, OracleError
 from oracles.components import ABLATIONS, BEHAVIOURS, UNITS
 from spex.cli.options import add_output, add_recovery
 from spex.cli.results import check_outputs, opened_ledger, progress_bar, show
 from spex.cli.subject import QUANTIZED, text_of_file
 from spex.components import MOST_OUTPUTS
+from spex.errors import SearchError
 from spex.explain import explain
 from spex.explanation import Explanation
 from spex.method import Method
@@ -128,7 +129,7 @@ def _add_answers(parser: argparse.ArgumentParser) -> None:
         default=PARTS,
         metavar="LIST",
         help="best models with these parts of the components removed: of at most "
-        f"{PRUNINGS + 1} for each that are run beyond the budget (default "
+        f"{PRUNINGS + 1} for each, on average, that are run beyond the budget (default "
         f"{','.join(map(str, PARTS))}; none to leave them out)",
     )
 
@@ -163,7 +164,8 @@ def _with_circuits(
 ) -> Explanation:
     """With the circuits asked for; what was paid for is not lost where there are none.
 
-    A behaviour may be the same with everything and with nothing.
+    A behaviour may be the same with everything and with nothing, and a search or the
+    model may fail.
     """
     if not (options.circuit or options.prune):
         return explanation
@@ -178,7 +180,7 @@ def _with_circuits(
                 output=output,
                 ledger=ledger,
             )
-        except InputError as error:
+        except (OracleError, SearchError) as error:
             print(f"spex: warning: no circuits: {error}", file=sys.stderr)
     return with_circuits(explanation, circuits) if circuits else explanation
 

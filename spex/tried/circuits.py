@@ -11,7 +11,7 @@ measured.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import copysign, inf
+from math import copysign, inf, isnan
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,9 @@ from spex.errors import SearchError
 from spex.explanation import Explanation
 from spex.search import Found, best_subset, smallest_sufficient
 from spex.spectrum import Support
+from spex.tried.ablated import values_without
 from spex.tried.proposals import Aim
-from spex.tried.removals import Removal, check_removals, predicted
+from spex.tried.removals import predicted
 from spex.tried.trials import Explained, Trial, Trials
 
 CIRCUIT, PRUNED = "circuit", "pruned"
@@ -140,7 +141,7 @@ def find_circuits(
 
     A pruned model is the best of those of its size that were ablated before, the one
     that the surrogate says does most, and more that are tried (`spex.tried.trials`), at
-    most `PRUNINGS` for each of the sparsities.
+    most `PRUNINGS` for each of the sparsities on average.
 
     Args:
         oracle: the one explained.
@@ -306,8 +307,8 @@ class _Search:
         if trial is None:
             return circuit
         tried = circuit.tried + trial.tried
-        if trial.players == circuit.players:
-            return replace(circuit, tried=tried)
+        if circuit.measured is not None and trial.measured == circuit.measured:
+            return replace(circuit, tried=tried)  # of its equals it may be proven best
         value = self._predicted(trial.players)
         better = self._told(
             circuit.kind, circuit.asked, trial.players, value, trial.measured
@@ -362,11 +363,11 @@ class _Search:
 
     def _measured(self, sets: Sequence[Support]) -> list[float | None]:
         """Value of the output with just the players of each set, run together."""
-        removals = [Removal(self._output, self._removed(kept), 0.0) for kept in sets]
-        done = check_removals(
-            self._oracle, self._explanation, removals, ledger=self._ledger
-        )
-        return [one.measured for one in done]
+        removed = [self._removed(kept) for kept in sets]
+        values = values_without(
+            self._oracle, self._explanation, removed, ledger=self._ledger
+        )[:, self._output]
+        return [None if isnan(value) else value for value in values.tolist()]
 
     def _values(self, masks: Masks) -> NDArray[np.float64]:
         """What masks (m, n) turn out to do, (m,); NaN where there is no value."""

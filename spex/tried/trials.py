@@ -15,6 +15,7 @@ import numpy as np
 
 from oracles import InputError, Ledger, Masks, Oracle, Values, distinct_masks, run
 from spex.errors import BudgetError, MethodError
+from spex.exact import every_mask
 from spex.explanation import Explanation
 from spex.method import Extensible, Method
 from spex.registry import LEARNER, load_method
@@ -28,6 +29,7 @@ ROUNDS = 8
 """In which sets are run; in each, no aim has more than its share."""
 
 SECONDS = 1.0  # of a search
+MOST_TABLED = 30  # players; fewer may all be run, if the budget is for it
 LITTLE = 1e-4  # of the spread of the values: no more is to be expected
 MOST_LEARNED = 200_000  # 2,800 masks of 72 heads take seconds to learn from
 Learn = Callable[[Masks, Array], Surrogate]
@@ -86,7 +88,8 @@ def best_tried(
         ledger: where ablations are kept.
 
     Returns:
-        One trial for each aim, in their order.
+        One trial for each aim that some set of its size has a value for, in their
+        order. Where the budget is for every set, these are the best there are.
 
     Raises:
         InputError: no aims, a size or an output there is not (where outputs have no
@@ -101,19 +104,35 @@ def best_tried(
         _check_output(output, len(oracle.outputs))
     learner = _learner(method)
     count = max(int(SHARE * budget), len(aims))
+
+    def measure(masks: Masks, most_unanswered: float = 1.0) -> Array:
+        done = run(oracle, masks, ledger=ledger, most_unanswered=most_unanswered)
+        _check_output(output, done.values.shape[1])
+        return np.asarray(done.values[:, output])
+
+    if n < MOST_TABLED and 2**n <= budget:
+        return _of_all(aims, n, measure)
     _check_budget(budget, count, learner.min_budget(n), len(aims))
-
-    def measure(masks: Masks) -> Array:
-        values = run(oracle, masks, ledger=ledger).values
-        _check_output(output, values.shape[1])
-        return np.asarray(values[:, output])
-
     plan = learner.plan(n, budget - count, np.random.default_rng(seed))
-    values = measure(plan.masks)
+    values = measure(plan.masks, most_unanswered=0.0)
     learn = _Planned(learner, plan, values, seed)
     trials = Trials(aims, plan.masks, values, learn, measure, range(n))
     trials.run(count)
     return [trial for trial in trials.best() if trial is not None]
+
+
+def _of_all(aims: Sequence[Aim], num_players: int, measure: Measure) -> list[Trial]:
+    """The best sets of so few players that every one is run."""
+    masks = every_mask(num_players)
+    values, sizes = measure(masks), masks.sum(axis=1)
+    found = []
+    for aim in aims:
+        rows = np.flatnonzero((sizes == aim.size) & ~np.isnan(values))
+        if len(rows):
+            row = rows[aim.losses(values[rows]).argmin()]
+            players = tuple(np.flatnonzero(masks[row]).tolist())
+            found.append(Trial(aim, players, float(values[row]), len(rows)))
+    return found
 
 
 def check_aims(aims: Sequence[Aim], num_players: int) -> None:
@@ -125,7 +144,7 @@ def check_aims(aims: Sequence[Aim], num_players: int) -> None:
     if not aims:
         raise InputError("aims is empty. Pass one for each size, such as [Aim(3)].")
     for aim in aims:
-        if not 0 <= aim.size <= num_players:
+        if aim.size != int(aim.size) or not 0 <= aim.size <= num_players:
             raise InputError(
                 f"size={aim.size} cannot be kept of {num_players} players. Pass 0 to "
                 f"{num_players}."
