@@ -238,7 +238,8 @@ def outcome(explanation: Explanation, found: Removal) -> str:
 
 def _trainer(explanation: Explanation) -> str:
     training = explanation.provenance.subject.get("training", {})
-    name = str(training.get("trainer", "")) or "model"
+    told = training.get("estimator") or training.get("trainer")
+    name = str(told or "model")
     return f"fine-tuned {training['model']}" if name == "fine-tuning" else name
 
 

@@ -10,6 +10,7 @@ import spex
 from oracles import InputError
 from oracles.data import EstimatorTrainer, Targets, classifier_named, is_seeded
 from spex.cli import main
+from spex.report.html import render_html
 from spex.saved import load
 
 
@@ -83,6 +84,7 @@ def test_texts_are_trained_on_by_their_embeddings(folder: Path) -> None:
     found: spex.Explanation = load(folder / "r.json")
     training = found.provenance.subject["training"]
     assert training["estimator"] == "GaussianNB"
+    assert "made a GaussianNB say this?" in render_html(found, "BV", 5)
     np.testing.assert_array_equal(found.noise_floor, 0)
 
 
