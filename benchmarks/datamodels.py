@@ -23,9 +23,10 @@ Every example is a player. Methods that retrain learn from the same masks and va
 - LASSO datamodels (Ilyas et al. 2022), ridge, least squares.
 
 Without retraining: influence functions with the exact Hessian (text), TRAK, KNN-Shapley
-and similarity of the features; where these have a setting, the one that does best on
-the held-out subsets counts. Every finished cell is a line of `--results`, and a run
-that was stopped goes on where it was.
+and similarity of the features, TRAK by the packages traker and dattri and influence by
+dattri; where these have a setting, the one that does best on the held-out subsets
+counts. Every finished cell is a line of `--results`, and a run that was stopped goes on
+where it was.
 """
 
 import argparse
@@ -183,12 +184,13 @@ def run(task: Task, book: Book, options: argparse.Namespace) -> None:
     place["subsets"] = options.subsets
     if task.name == "text":
         print(f"influence misses leave-one-out by {influence_error(task):.1%} at most")
-    for name, candidates in retraining_free(task).items():
-        for p, masks in held_out.items():
-            cell = {**place, "learned": 0, "retrainings": 0, "method": name, "keep": p}
-            if not book.has(**cell):
-                each = [scores(masks @ one, true[p]) for one in candidates]
-                book.add(max(each, key=lambda lds: float(lds.mean())), **cell)
+    for name, scored in retraining_free(task).items():
+        cell = {**place, "learned": 0, "retrainings": 0, "method": name}
+        missing = [p for p in held_out if not book.has(**cell, keep=p)]
+        candidates = scored() if missing else []
+        for p in missing:
+            each = [scores(held_out[p] @ one, true[p]) for one in candidates]
+            book.add(max(each, key=lambda lds: float(lds.mean())), **cell, keep=p)
     for of, learned in LEARNED:
         if of == task.name:
             for part in options.parts:

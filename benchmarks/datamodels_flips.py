@@ -131,8 +131,8 @@ def rows(task: Task, options: argparse.Namespace) -> dict[str, Row]:
             task, searched_on(task, masks, values, terms)
         )
     }
-    for name, candidates in retraining_free(task).items():
-        made[name] = partial(best_of, task, candidates)
+    for name, scored in retraining_free(task).items():
+        made[name] = lambda scored=scored: best_of(task, scored())
     for name in REGRESSIONS:
         if name != "least squares" or len(masks) > n + 1:
             made[name] = partial(regressed, name)

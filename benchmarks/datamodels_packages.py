@@ -10,6 +10,7 @@ come with `pip install "spex-explain[bench]"`; what is missing is left out, and 
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
+from functools import partial
 from importlib.util import find_spec
 from io import StringIO
 from itertools import product
@@ -21,15 +22,18 @@ from datamodels_tasks import Array, Task, logits_and_gradients
 Layers = list[tuple[Array, Array]]
 """Weights (in, out) and biases (out,) of a ReLU network."""
 
+Scored = Callable[[Task, list[Layers]], list[Array]]
+"""Scores (n, k) for each setting, larger where an example helps."""
+
 PROJECTION = 512  # dimensions; dattri's default, and what n is about
 DAMPINGS = np.logspace(-2, 2, 5)  # times the mean square of a gradient
 HESSIAN_DAMPINGS = 2 * np.logspace(0, 2, 3)  # 2: the head's penalty, see below
 
 
-def package_scores(task: Task, nets: list[Layers]) -> dict[str, list[Array]]:
-    """Scores (n, k) by row of the table, larger where an example helps, several
-    settings each; `nets` are the models trained on everything."""
-    rows: dict[str, tuple[str, Callable[[Task, list[Layers]], list[Array]]]] = {
+def installed() -> dict[str, Scored]:
+    """By row of the table: what scores examples for test points with the models that
+    were trained on everything, several settings each."""
+    rows: dict[str, tuple[str, Scored]] = {
         "TRAK (traker)": ("trak", traker_trak),
         "TRAK (dattri)": ("dattri", dattri_trak),
         "influence (dattri)": ("dattri", dattri_influence),
@@ -38,10 +42,15 @@ def package_scores(task: Task, nets: list[Layers]) -> dict[str, list[Array]]:
     for name, (module, scored) in rows.items():
         if find_spec(module) is None:
             print(f"{name} is left out: the package is not installed")
-            continue
-        with redirect_stderr(StringIO()):  # progress bars
-            found[name] = scored(task, nets)
+        else:
+            found[name] = partial(_silent, scored)
     return found
+
+
+def _silent(scored: Scored, task: Task, nets: list[Layers]) -> list[Array]:
+    """Without progress bars."""
+    with redirect_stderr(StringIO()):
+        return scored(task, nets)
 
 
 def traker_trak(task: Task, nets: list[Layers]) -> list[Array]:

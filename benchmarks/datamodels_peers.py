@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import cache
 
 import numpy as np
-from datamodels_packages import Layers, package_scores
+from datamodels_packages import Layers, installed
 from datamodels_tasks import Array, Task, checkpoints, logits_and_gradients
 from sklearn.linear_model import LassoCV, LinearRegression, RidgeCV
 
@@ -13,6 +13,10 @@ PENALTIES = np.logspace(-1, 5, 25)
 NEIGHBOURS = (1, 5, 10, 50)
 DAMPINGS = np.logspace(-3, 3, 7)
 NEWTON_STEPS = 50
+
+Scorer = Callable[[], list[Array]]
+"""Scores (n, k), larger where an example helps; several where a method has a setting,
+of which the benchmark takes what does best."""
 
 Predictor = Callable[[Array], Array]
 """Margins (m, k), up to a shift of each column, for masks (m, n)."""
@@ -45,17 +49,17 @@ def coefficients(predict: Predictor, num_players: int) -> Array:
     return predict(every[:1]) - predict(without)
 
 
-def retraining_free(task: Task) -> dict[str, list[Array]]:
-    """Scores (n, k) by name, larger where an example helps; several where a method has
-    a setting, of which the benchmark takes what does best."""
-    found = {
-        "similarity": [similarity(task)],
-        "KNN-Shapley": [knn_shapley(task, count) for count in NEIGHBOURS],
-        "TRAK": trak(task),
+def retraining_free(task: Task) -> dict[str, Scorer]:
+    """What scores examples, by name."""
+    found: dict[str, Scorer] = {
+        "similarity": lambda: [similarity(task)],
+        "KNN-Shapley": lambda: [knn_shapley(task, count) for count in NEIGHBOURS],
+        "TRAK": lambda: trak(task),
     }
-    found |= package_scores(task, models(task))
     if task.name == "text":
-        return {"influence": [influence(task)], **found}
+        found = {"influence": lambda: [influence(task)], **found}
+    for name, scored in installed().items():
+        found[name] = lambda scored=scored: scored(task, models(task))
     return found
 
 

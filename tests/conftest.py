@@ -1,10 +1,16 @@
 """What every test shares: quiet, offline models and the games, where they are."""
 
+import gc
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from oracles import Masks
 
 # how long an example takes is no property of what it tests
 settings.register_profile("spex", deadline=None)
@@ -24,3 +30,32 @@ def data() -> Path:
     if not (folder / "games").is_dir():
         pytest.skip(f"no games in {folder.absolute()}; set SPEX_DATA to their folder")
     return folder
+
+
+@pytest.fixture
+def local_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ray in this process, so that what trains in workers can be told from it."""
+    ray = pytest.importorskip("ray", reason='needs pip install "spex-explain[ray]"')
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False)
+    yield
+    with warnings.catch_warnings():
+        # Ray does not wait for the processes it ends
+        warnings.simplefilter("ignore", ResourceWarning)
+        ray.shutdown()
+        gc.collect()
+
+
+@pytest.fixture
+def elsewhere(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the data oracles of the command line train in workers only."""
+    from oracles.data import DataOracle
+
+    here = os.getpid()
+
+    class Elsewhere(DataOracle):
+        def evaluate_each(self, masks: Masks) -> Any:
+            assert os.getpid() != here
+            return super().evaluate_each(masks)
+
+    monkeypatch.setattr("spex.cli.data_oracle.DataOracle", Elsewhere)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oracles import OracleError
 from oracles.components import ComponentOracle, read_task_prompts
 from oracles.embedded.induction_world import draw_prompts
 from oracles.features import load_model
@@ -170,6 +171,38 @@ def test_words_and_heads_are_patched_from_the_corrupted_prompt(folder: Path) -> 
     result = folder / "patched.json"
     assert main(command(folder, *more, "--json", str(result))) == 0
     assert "corrupted" in json.dumps(load(result).provenance.subject)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(KeyboardInterrupt(), 130), (OracleError("the model is gone"), 0)],
+)
+def test_a_search_that_ends_early_leaves_what_was_paid_for(
+    folder: Path,
+    tmp_path: Path,
+    error: BaseException,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    evaluate = ComponentOracle.evaluate
+    asked: list[int] = []
+
+    def failing(self: ComponentOracle, masks: np.ndarray) -> np.ndarray:
+        if 60 in asked:  # the budget
+            raise error
+        asked.append(len(masks))
+        return evaluate(self, masks)
+
+    result = tmp_path / "early.json"
+    more = ["--budget", "60", "--json", str(result)]
+    more += ["--ledger", str(tmp_path / "l.sqlite")]
+    monkeypatch.setattr(ComponentOracle, "evaluate", failing)
+    assert main(command(folder, *more)) == code
+    found = load(result)
+    assert found.spent == 60
+    assert not circuits_of(found)
+    assert ("no circuits: the model is gone" in capsys.readouterr().err) == (code == 0)
 
 
 def test_one_cut_prompt_is_not_told_apart(

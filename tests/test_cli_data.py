@@ -1,10 +1,7 @@
 """`spex data` from end to end: files in, texts or columns of numbers, a page out."""
 
 import csv
-import gc
 import json
-import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from oracles.data import DataOracle, LogisticHead, Targets, embed_texts, read_ta
 from spex import Explanation, load
 from spex.cli import main
 from spex.influence import Influence
+from spex.tried.flips import TRIES
 from spex.tried.removals import has_flipped, removals_of
 
 GOOD = ("a joy", "a delight", "warm and funny", "superb", "moving and wise")
@@ -267,40 +265,52 @@ def test_workers_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert np.abs(first - second).max() < 0.05 * first.std()
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_workers_are_where_ray_is_and_check_is_theirs(
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ray = pytest.importorskip("ray", reason='needs pip install "spex-explain[ray]"')
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     result = folder / "checked.json"
     more = ["--budget", "60", "--workers", "1", "--check", "--json", str(result)]
-    ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False)
-    try:
-        # a cluster of this process takes no address, so that it is seen to be passed
-        assert main(of_numbers(folder, *more, "--ray", "ray://host:1")) == 1
-        assert "address='ray://host:1', but Ray already" in capsys.readouterr().err
-        here = os.getpid()
-
-        class Elsewhere(DataOracle):
-            """Trains in workers only."""
-
-            def evaluate_each(self, masks: Masks) -> Any:
-                assert os.getpid() != here
-                return super().evaluate_each(masks)
-
-        monkeypatch.setattr("spex.cli.data_oracle.DataOracle", Elsewhere)
-        assert main(of_numbers(folder, *more)) == 0
-    finally:
-        with warnings.catch_warnings():
-            # Ray does not wait for the processes it ends
-            warnings.simplefilter("ignore", ResourceWarning)
-            ray.shutdown()
-            gc.collect()
+    # a cluster of this process takes no address, so that it is seen to be passed
+    assert main(of_numbers(folder, *more, "--ray", "ray://host:1")) == 1
+    assert "address='ray://host:1', but Ray already" in capsys.readouterr().err
+    assert main(of_numbers(folder, *more)) == 0
     [removal] = removals_of(load(result))
     assert removal.measured is not None
     assert removal.noise == 0
+
+
+def test_a_check_that_is_stopped_leaves_what_was_paid_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate = DataOracle.evaluate_each
+    asked: list[int] = []
+
+    def stopped(self: DataOracle, masks: Masks) -> Any:
+        asked.append(len(masks))
+        if sum(asked) > 60:  # of the budget
+            raise KeyboardInterrupt
+        return evaluate(self, masks)
+
+    monkeypatch.setattr(DataOracle, "evaluate_each", stopped)
+    result = folder / "stopped.json"
+    more = ["--trainer", "ridge", "--no-ledger", "--check", "--budget", "60"]
+    assert main(of_numbers(folder, *more, "--json", str(result))) == 130
+    assert load(result).spent == sum(asked[:-1]) == 60
+    assert not removals_of(load(result))
+
+
+def test_what_all_trainings_are_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--trainer", "network", "--steps", "5", "--budget", "40", "--check"]
+    arguments = of_numbers(folder, *more, "--repeats", "2")
+    arguments.remove("--quiet")
+    assert main(arguments) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "up to 40 trainings" in told
+    assert f"up to {TRIES} for each of these that check" in told
+    assert "all of it 2 times" in told
 
 
 def test_options_that_mean_nothing_where_all_is_trained_on_are_told(

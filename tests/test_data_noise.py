@@ -1,9 +1,6 @@
 """`spex data` tells how far one training is from another, if training is random."""
 
 import csv
-import gc
-import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +8,7 @@ import numpy as np
 import pytest
 
 import spex
-from oracles import Ledger, Masks
+from oracles import Ledger
 from oracles.data import DataOracle, FunctionTrainer, SmallNetwork, Targets
 from spex.cli import main
 from spex.cli.data_noise import with_noise
@@ -101,30 +98,9 @@ def test_training_that_is_not_random_has_none_and_costs_no_more(
     np.testing.assert_array_equal(found.noise_floor, 0)
 
 
-def test_workers_train_for_the_noise_too(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ray = pytest.importorskip("ray", reason='needs pip install "spex-explain[ray]"')
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    here = os.getpid()
-
-    class Elsewhere(DataOracle):
-        """Trains in workers only."""
-
-        def evaluate_each(self, masks: Masks) -> Any:
-            assert os.getpid() != here
-            return super().evaluate_each(masks)
-
-    monkeypatch.setattr("spex.cli.data_oracle.DataOracle", Elsewhere)
-    ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False)
-    try:
-        found = explained(folder, *NETWORK, "--seed", "3", "--workers", "1", "--quiet")
-    finally:
-        with warnings.catch_warnings():
-            # Ray does not wait for the processes it ends
-            warnings.simplefilter("ignore", ResourceWarning)
-            ray.shutdown()
-            gc.collect()
+@pytest.mark.usefixtures("elsewhere")
+def test_workers_train_for_the_noise_too(folder: Path) -> None:
+    found = explained(folder, *NETWORK, "--seed", "3", "--workers", "1", "--quiet")
     assert found.noise_floor is not None
     assert found.noise_floor.all()
 

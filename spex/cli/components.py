@@ -152,7 +152,11 @@ def run_components(options: argparse.Namespace) -> int:
                 target_r2=options.target_r2,
                 progress=progress,
             )
-        explanation = _with_circuits(oracle, explanation, options, ledger)
+        try:
+            explanation = _with_circuits(oracle, explanation, options, ledger)
+        except KeyboardInterrupt:  # what is paid for is shown, without circuits
+            show(explanation, options)
+            raise
     return show(explanation, options)
 
 

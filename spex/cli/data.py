@@ -164,7 +164,7 @@ def _add_sets(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="search for the fewest examples that a prediction flips without, by "
         "training again without those that are said to flip it; beyond the budget, up "
-        f"to {TRIES} trainings for each test point",
+        f"to {TRIES} trainings for each test point, on average",
     )
     add(
         "--best-subset",

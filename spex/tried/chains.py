@@ -12,7 +12,7 @@ from math import ceil, inf
 import numpy as np
 from numpy.typing import NDArray
 
-from spex.spectrum import SparseFourier, Support
+from spex.spectrum import Support
 
 FINEST = 16  # a size is known well enough to within this part of it
 FARTHEST = 3  # times the largest size measured, that is looked at next
@@ -103,15 +103,6 @@ def mixed(effects: Sequence[Array]) -> Array:
     spreads = [float(each.std()) for each in effects]
     parts = [each / s for each, s in zip(effects, spreads, strict=True) if s > 0]
     return np.sum(parts, axis=0) if parts else np.zeros_like(effects[0])
-
-
-def mean_effects(fourier: SparseFourier, output: int) -> Array:
-    """What keeping each player adds to an output, over uniform masks, (n,)."""
-    effects = np.zeros(fourier.num_players)
-    for support, row in zip(fourier.supports, fourier.coefficients, strict=True):
-        if len(support) == 1:
-            effects[support[0]] = -2 * row[output]
-    return effects
 
 
 def _part(above: float, below: float) -> float:

@@ -19,8 +19,9 @@ from oracles import InputError, Ledger, Oracle, Progress
 from spex.explanation import Explanation
 from spex.influence import MARGIN, measured
 from spex.spectrum import Support
-from spex.tried.chains import LESS, Chain, chain_of, mean_effects, mixed
+from spex.tried.chains import LESS, Chain, chain_of, mixed
 from spex.tried.evidence import Evidence
+from spex.tried.proposals import mean_effects
 from spex.tried.removals import Removal, flips, predicted, told_noise
 
 TRIES = 10

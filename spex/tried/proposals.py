@@ -142,12 +142,7 @@ def _climbed(surrogate: Surrogate, aim: Aim, mask: Bools, free: Bools) -> Bools:
 
 def _by_effects(fourier: SparseFourier, aim: Aim, free: Bools) -> list[Bools]:
     """The players that alone do most; towards a value also those of either sign."""
-    effects = np.zeros(len(free))
-    for support, (coefficient,) in zip(
-        fourier.supports, fourier.coefficients, strict=True
-    ):
-        if len(support) == 1:
-            effects[support[0]] = -coefficient
+    effects = mean_effects(fourier)
     if aim.towards == -inf:
         effects = -effects
     scores = [effects, np.abs(effects)] if isfinite(aim.towards) else [effects]
@@ -156,6 +151,15 @@ def _by_effects(fourier: SparseFourier, aim: Aim, free: Bools) -> list[Bools]:
         order = np.argsort(-np.where(free, score, inf), kind="stable")
         masks.append(np.isin(np.arange(len(free)), order[: aim.size]))
     return masks
+
+
+def mean_effects(fourier: SparseFourier, output: int = 0) -> Array:
+    """What keeping each player adds to an output, over uniform masks, (n,)."""
+    effects = np.zeros(fourier.num_players)
+    for support, row in zip(fourier.supports, fourier.coefficients, strict=True):
+        if len(support) == 1:
+            effects[support[0]] = -2 * row[output]
+    return effects
 
 
 def _exchanges(surrogate: Surrogate, aim: Aim, mask: Bools, free: Bools) -> Masks:

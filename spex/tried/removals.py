@@ -116,7 +116,7 @@ def _flip(
 ) -> Removal | None:
     """What takes an output across 0; None if, proven of the surrogate, nothing does."""
     intact = float(explanation.intact[output])
-    beyond = _error(explanation, output) if margin is None else margin
+    beyond = surrogate_error(explanation, output) if margin is None else margin
     undecided = Removal(output, (), intact)
     try:
         flip = smallest_flip(
@@ -236,7 +236,7 @@ def removals_of(explanation: Explanation) -> list[Removal]:
     return [Removal.from_json(noted) for noted in explanation.provenance.removals]
 
 
-def _error(explanation: Explanation, output: int) -> float:
+def surrogate_error(explanation: Explanation, output: int) -> float:
     """Standard deviation of the surrogate's errors over masks like those ablated."""
     explained = float(explanation.energy_by_order[1:, output].sum())
     r2 = min(max(explanation.faithfulness.per_output[output], 0.5), 1.0)

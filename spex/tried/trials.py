@@ -8,7 +8,7 @@ each of those of which most is to be expected, and learned from before the next.
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, inf, isnan, sqrt
+from math import ceil, inf, isnan
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from spex.method import Extensible, Method
 from spex.registry import LEARNER, load_method
 from spex.spectrum import Support
 from spex.tried.proposals import Aim, Array, Bools, Surrogate, proposals
+from spex.tried.removals import surrogate_error
 
 SHARE = 0.4
 """Part of a budget that runs what is proposed; the rest is learned from first."""
@@ -29,7 +30,6 @@ ROUNDS = 8
 """In which sets are run; in each, no aim has more than its share."""
 
 SECONDS = 1.0  # of a search
-MOST_TABLED = 30  # players; fewer may all be run, if the budget is for it
 LITTLE = 1e-4  # of the spread of the values: no more is to be expected
 MOST_LEARNED = 200_000  # 2,800 masks of 72 heads take seconds to learn from
 Learn = Callable[[Masks, Array], Surrogate]
@@ -47,7 +47,8 @@ class Trial:
         aim: what was asked for.
         players: those kept, increasing.
         measured: value of the output with just these.
-        tried: sets of this size that were run on the surrogate's proposal.
+        tried: sets of this size that were run on the surrogate's proposal; all of them
+            where every set was run.
     """
 
     aim: Aim
@@ -110,7 +111,7 @@ def best_tried(
         _check_output(output, done.values.shape[1])
         return np.asarray(done.values[:, output])
 
-    if n < MOST_TABLED and 2**n <= budget:
+    if 2**n <= budget:
         return _of_all(aims, n, measure)
     _check_budget(budget, count, learner.min_budget(n), len(aims))
     plan = learner.plan(n, budget - count, np.random.default_rng(seed))
@@ -238,10 +239,8 @@ class Explained:
     def _as_it_is(self) -> Surrogate:
         found, output = self.explanation, self.output
         column = found.fourier.coefficients[:, [output]]
-        missed = 1 - min(max(found.faithfulness.per_output[output], 0.0), 1.0)
-        energy = float(found.energy_by_order[1:, output].sum())
         fourier = replace(found.fourier, coefficients=column)
-        return Surrogate(fourier, sqrt(energy * missed))
+        return Surrogate(fourier, surrogate_error(found, output))
 
 
 class Trials:
